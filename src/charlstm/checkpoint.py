@@ -1,0 +1,299 @@
+"""The weights file: its layout, how it is written, and how it is read as untrusted input.
+
+The layout is that of Keras's own ``.weights.h5`` files, plus one dataset, ``charlstm``, that
+describes the model in JSON. It is handed arrays, not layers. Knows no run folders.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.config import ModelConfig, options
+from charlstm.errors import CharlstmError
+from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary
+
+FORMAT = 1
+CELL = "lstm"
+DESCRIPTION = "charlstm"  # the name of the dataset that holds the JSON
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# What HDF5 itself may need for groups and headers, for each dataset and in all.
+BYTES_PER_DATASET, BYTES_IN_ALL = 4096, 65536
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weights file in memory. ``arrays`` are in the order of ``layout``."""
+
+    epoch: int
+    model: ModelConfig
+    vocabulary: Vocabulary
+    arrays: list[NDArray[np.float32]]
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    clock: Mapping[str, Any] = field(default_factory=dict)
+
+
+def layout(model: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Return path -> shape of each array of a weights file, as Keras lays it out.
+
+    Of each LSTM layer: kernel (V or U, 4U), recurrent kernel (U, 4U), bias (4U), the gates in the
+    order input, forget, cell, output. Of the dense layer: kernel (U, V), bias (V).
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    units, inputs = model.units, vocab_size
+    for layer in range(model.layers):
+        name = f"layers/lstm_{layer}" if layer else "layers/lstm"
+        shapes[f"{name}/cell/vars/0"] = (inputs, 4 * units)
+        shapes[f"{name}/cell/vars/1"] = (units, 4 * units)
+        shapes[f"{name}/cell/vars/2"] = (4 * units,)
+        inputs = units
+    shapes["layers/dense/vars/0"] = (units, vocab_size)
+    shapes["layers/dense/vars/1"] = (vocab_size,)
+    return shapes
+
+
+def parameters(model: ModelConfig, vocab_size: int) -> int:
+    """Return the number of weights of a model."""
+    return sum(map(math.prod, layout(model, vocab_size).values()))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file so that at every moment the old or the new one is there."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a weights file."""
+    shapes = layout(checkpoint.model, len(checkpoint.vocabulary))
+    arrays = dict(zip(shapes, checkpoint.arrays, strict=True))
+    description: dict[str, Any] = {
+        "format": FORMAT,
+        "epoch": checkpoint.epoch,
+        "model": {"cell": CELL, **asdict(checkpoint.model)},
+        "vocabulary": checkpoint.vocabulary.characters,
+        "metrics": dict(checkpoint.metrics),
+        "training": dict(checkpoint.training),
+        "versions": dict(checkpoint.versions),
+        "clock": dict(checkpoint.clock),
+        "sha256": {name: _sha256(array.tobytes()) for name, array in arrays.items()},
+    }
+    description["sha256"][DESCRIPTION] = _seal(description)
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        for name, array in arrays.items():
+            assert array.shape == shapes[name], name
+            file.create_dataset(name, data=array, dtype="<f4")
+        # A fixed-length string: variable ones live where a damaged file has crashed the library.
+        file.create_dataset(DESCRIPTION, data=np.bytes_(json.dumps(description).encode("ascii")))
+    write_file(path, image.getvalue())
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a weights file, trusting nothing in it.
+
+    Raises CharlstmError for a file that is not ours, cut short, of a newer format, damaged, or
+    whose contents do not fit its own description.
+    """
+    image = _read_image(path)
+    try:
+        with h5py.File(io.BytesIO(image), "r") as file:
+            return _read_checkpoint(file, len(image))
+    except _Refused as reason:
+        raise CharlstmError(f"{path}: {reason}") from None
+    # What h5py raises for a damaged structure; which of them is an accident of its internals.
+    except (OSError, RuntimeError, KeyError) as error:
+        raise CharlstmError(f"{path}: damaged or cut short: {_one_line(error)}") from None
+
+
+class _Refused(Exception):  # noqa: N818 - a reason, in words
+    """Why a file is not taken; the caller adds its name."""
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(HDF5_SIGNATURE))
+            if start != HDF5_SIGNATURE:
+                raise CharlstmError(f"{path}: not a weights file of charlstm")
+            return start + file.read()
+    except OSError as error:
+        raise CharlstmError(f"{path}: {error.strerror}") from None
+
+
+def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
+    description = _read_description(file)
+    model, vocabulary = _read_model(description, size)
+    shapes = layout(model, len(vocabulary))
+    needed = 4 * sum(map(math.prod, shapes.values()))
+    slack = (
+        BYTES_IN_ALL + BYTES_PER_DATASET * len(shapes) + file[DESCRIPTION].id.get_type().get_size()
+    )
+    if not needed <= size <= needed + slack:
+        raise _Refused(f"{size:,} bytes do not fit its description, which needs {needed:,}")
+    _check_names(file, {DESCRIPTION, *shapes})
+    sums = _expect(description, "sha256", dict)
+    arrays = [_read_array(file, name, shape, sums.get(name)) for name, shape in shapes.items()]
+    return Checkpoint(
+        epoch=_expect(description, "epoch", int),
+        model=model,
+        vocabulary=vocabulary,
+        arrays=arrays,
+        metrics=_expect(description, "metrics", dict),
+        training=_expect(description, "training", dict),
+        versions=_expect(description, "versions", dict),
+        clock=_expect(description, "clock", dict),
+    )
+
+
+def _read_description(file: h5py.File) -> dict[str, Any]:
+    if not isinstance(file.get(DESCRIPTION, getlink=True), h5py.HardLink):
+        raise _Refused("an HDF5 file, but not a weights file of charlstm")
+    dataset = file[DESCRIPTION]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != () or not _is_text(dataset):
+        raise _Refused("its description is not a string")
+    _check_storage(dataset, DESCRIPTION)
+    try:
+        description = json.loads(bytes(dataset[()]), parse_constant=_no_constant)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        raise _Refused("its description is not JSON") from None
+    if not isinstance(description, dict):
+        raise _Refused("its description is not a JSON object")
+    version = _expect(description, "format", int)
+    if version > FORMAT:
+        raise _Refused(f"format {version}, written by a newer charlstm; this one reads {FORMAT}")
+    if version != FORMAT:
+        raise _Refused(f"unknown format {version}")
+    sums = _expect(description, "sha256", dict)
+    if sums.get(DESCRIPTION) != _seal({**description, "sha256": {**sums}}):
+        raise _Refused("damaged: its description does not match its checksum")
+    return description
+
+
+def _read_model(description: dict[str, Any], size: int) -> tuple[ModelConfig, Vocabulary]:
+    values = dict(_expect(description, "model", dict))
+    cell = values.pop("cell", None)
+    if cell != CELL:
+        raise _Refused(f"its cells are {cell!r}; this charlstm knows {CELL}")
+    names = {item.name for item in fields(ModelConfig)}
+    if values.keys() != names:
+        raise _Refused(f"its model has {sorted(values)} where {sorted(names)} belong")
+    for item in options(ModelConfig):
+        problem = item.problem(values[item.name])
+        if problem or (item.kind is int and values[item.name] > size):
+            raise _Refused(f"its {item.name} {problem or 'is larger than the file'}")
+    characters = _expect(description, "vocabulary", str)
+    if not FEWEST <= len(characters) <= CODE_POINTS or len(set(characters)) != len(characters):
+        raise _Refused("its vocabulary is not two or more distinct characters")
+    return ModelConfig(**values), Vocabulary(characters)
+
+
+def _check_names(file: h5py.File, expected: set[str]) -> None:
+    """Refuse all but the expected datasets, hard links only, nothing else below or beside them.
+
+    Empty groups are allowed where Keras writes them.
+    """
+    left, groups = set(expected), [("", file)]
+    while groups:
+        prefix, group = groups.pop()
+        for key in group:
+            if not isinstance(key, str):  # h5py returns bytes for a name that is not UTF-8
+                raise _Refused("it has a name that is not UTF-8")
+            name = prefix + key
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise _Refused(f"{name} is a link")
+            if name in left:
+                left.remove(name)
+            elif any(path.startswith(f"{name}/") for path in expected) and isinstance(
+                group.get(key), h5py.Group
+            ):
+                groups.append((f"{name}/", group[key]))
+            else:
+                raise _Refused(f"{name} does not belong in it")
+    if left:
+        raise _Refused(f"{min(left)} is missing")
+
+
+def _read_array(
+    file: h5py.File, name: str, shape: tuple[int, ...], checksum: Any
+) -> NDArray[np.float32]:
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise _Refused(f"{name} is not an array")
+    # Types are compared inside HDF5: numpy has no equal for every type a file can hold.
+    if dataset.shape != shape or dataset.id.get_type() != h5py.h5t.IEEE_F32LE:
+        raise _Refused(f"{name} is not float32 {shape}, which its description needs")
+    _check_storage(dataset, name)
+    array: NDArray[np.float32] = dataset[()]
+    if _sha256(array.tobytes()) != checksum:
+        raise _Refused(f"damaged: {name} does not match its checksum")
+    if not np.isfinite(array).all():
+        raise _Refused(f"{name} has values that are not finite")
+    return array
+
+
+def _is_text(dataset: h5py.Dataset) -> bool:
+    kind = dataset.id.get_type()
+    return isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+
+
+def _check_storage(dataset: h5py.Dataset, name: str) -> None:
+    """Refuse storage that could be larger in memory than in the file, or outside of it."""
+    plist = dataset.id.get_create_plist()
+    plain = plist.get_nfilters() == 0 and plist.get_external_count() == 0
+    if not plain or plist.get_layout() != h5py.h5d.CONTIGUOUS:
+        raise _Refused(f"{name} is not stored plainly")
+
+
+def _expect(description: dict[str, Any], key: str, kind: type) -> Any:
+    value = description.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _Refused(f"its description has no {key} that is {kind.__name__}")
+    return value
+
+
+def _seal(description: dict[str, Any]) -> str:
+    """Return the checksum of a description, its own left out."""
+    sums = {name: value for name, value in description["sha256"].items() if name != DESCRIPTION}
+    return _sha256(json.dumps({**description, "sha256": sums}, sort_keys=True).encode("ascii"))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _no_constant(name: str) -> float:
+    raise _Refused(f"its description has {name} for a number")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

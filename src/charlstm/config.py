@@ -1,0 +1,210 @@
+"""Every option once: name, type, range, default, help; reads and writes them as TOML.
+
+The command line makes its options from these records. Knows no Click and no Keras.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from charlstm.errors import CharlstmError
+
+SEED_LIMIT = 2**32
+MAX_LAYERS = 255
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: what the command line, a TOML file and an error message need to know."""
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_ends: str = ""
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    metavar: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed, for example ``--batch-size``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """The range in words, empty if there is none."""
+        words = []
+        if self.low > -math.inf:
+            words.append(("above" if "low" in self.open_ends else "at least") + f" {self.low:g}")
+        if self.high < math.inf:
+            words.append(("below" if "high" in self.open_ends else "at most") + f" {self.high:g}")
+        return " and ".join(words)
+
+    def problem(self, value: Any) -> str:
+        """Say in words what is wrong with a value; empty if nothing is."""
+        if value is None and self.optional:
+            return ""
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            return f"must be {_KINDS[self.kind]}, not {value!r}"
+        if isinstance(value, int | float) and not self._in_range(value):
+            return f"must be {self.range or 'finite'}, not {value!r}"
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}, not {value!r}"
+        if self.pattern and not re.fullmatch(self.pattern, str(value)):
+            return f"must be {self.metavar}, not {value!r}"
+        return ""
+
+    def _in_range(self, value: float) -> bool:
+        above = value > self.low or (value == self.low and "low" not in self.open_ends)
+        below = value < self.high or (value == self.high and "high" not in self.open_ends)
+        return math.isfinite(value) and above and below
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def option(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002 - Click's own name for it
+    """Declare a field of a record as an option; ``rest`` are fields of Option."""
+    return field(default=default, metadata={"help": help, **rest})
+
+
+def options(*records: type) -> list[Option]:
+    """Return the options that some records declare, in their order."""
+    found = []
+    for record in records:
+        hints = typing.get_type_hints(record)
+        for item in fields(record):
+            hint = hints[item.name]
+            optional = isinstance(hint, types.UnionType)
+            kind = typing.get_args(hint)[0] if optional else hint
+            default = None if item.default is MISSING else item.default
+            found.append(Option(item.name, kind, optional, default, **item.metadata))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture: what the weights must fit."""
+
+    units: int = option(512, "Units of each LSTM layer.", low=1)
+    layers: int = option(3, "LSTM layers.", low=1, high=MAX_LAYERS)
+    dropout: float = option(
+        0.2, "Share of each layer's outputs dropped in training.", low=0, high=1, open_ends="high"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the weights are found."""
+
+    batch_size: int = option(32, "Pieces of the text read side by side.", low=1)
+    sequence_length: int = option(64, "Characters of a step, in each piece.", low=1)
+    epochs: int = option(20, "Passes over the text.", low=1, high=2**24 - 1)
+    max_steps: int | None = option(None, "Stop after so many steps in all.", low=1)
+    optimizer: str = option(
+        "adam", "How gradients become steps.", choices=("adam", "rmsprop", "adagrad", "sgd")
+    )
+    learning_rate: float = option(0.002, "Size of the steps.", low=0, open_ends="low")
+    epsilon: float | None = option(
+        None, "The optimizer's epsilon; by default, its own.", low=0, open_ends="low"
+    )
+    clip_norm: float = option(1.0, "Largest global norm of the gradients; 0: no limit.", low=0)
+    validation: float = option(
+        0.1, "Share of the text, at its end, kept for validation.", low=0, high=1, open_ends="high"
+    )
+    seed: int = option(1, "Start of all random numbers.", low=0, high=SEED_LIMIT - 1)
+    log_every: int = option(100, "Steps between two lines of history.jsonl.", low=1)
+
+
+DEVICE = option(
+    "auto", "Where to compute; auto: on a GPU if there is one.", choices=("auto", "cpu", "gpu")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a training runs: what it takes to repeat it elsewhere is not in here."""
+
+    run: str | None = option(None, "Folder of the run.  [default: checkpoints/NAME]", metavar="DIR")
+    overwrite: bool = option(default=False, help="Replace the run that the folder holds.")
+    device: str = DEVICE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """How a text is drawn."""
+
+    prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
+    length: int = option(256, "Characters to draw.", low=0)
+    temperature: float = option(
+        1.0, "Below 1 likelier characters, above 1 bolder ones; 0: always the likeliest.", low=0
+    )
+    seed: int | None = option(
+        None, "Start of the random numbers; by default, a fresh one.", low=0, high=SEED_LIMIT - 1
+    )
+    epoch: str = option(
+        "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
+    )
+    device: str = DEVICE
+
+
+def presets() -> list[str]:
+    """Return the names of the shipped configurations."""
+    return sorted(file.name.removesuffix(".toml") for file in _preset_folder().iterdir())
+
+
+def read_toml(name: str, records: Iterable[type]) -> dict[str, Any]:
+    """Read a saved command line: a TOML file, or a shipped preset by its name.
+
+    Raises CharlstmError naming the file and the key for anything the records do not allow.
+    """
+    known = {item.name: item for item in options(*records)}
+    values = _parse(name)
+    for key, value in values.items():
+        if key not in known:
+            close = difflib.get_close_matches(key.replace("-", "_"), known, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+            raise CharlstmError(f"{name}: unknown key {key!r}{hint}")
+        problem = known[key].problem(value)
+        if problem:
+            raise CharlstmError(f"{name}: {key} {problem}")
+    return values
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Write options as TOML; what is not set is left out."""
+    import tomli_w
+
+    return tomli_w.dumps({key: value for key, value in values.items() if value is not None})
+
+
+def _parse(name: str) -> dict[str, Any]:
+    path = Path(name)
+    source = path if path.exists() or name not in presets() else _preset_folder() / f"{name}.toml"
+    try:
+        return tomllib.loads(source.read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CharlstmError(f"{name}: not a TOML file: {error}") from None
+    except OSError as error:
+        raise CharlstmError(
+            f"{name}: {error.strerror}; shipped configurations are {', '.join(presets())}"
+        ) from None
+
+
+def _preset_folder() -> Any:
+    """Find the shipped configurations: in the package, or beside ``src`` in a checkout."""
+    packaged = resources.files("charlstm") / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"

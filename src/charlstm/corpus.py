@@ -1,0 +1,235 @@
+"""A text file -> an id file on disk, memory-mapped. The only room that reads texts.
+
+Neither a text nor its ids are ever whole in memory. Knows no Keras and no run folders.
+"""
+
+import codecs
+import hashlib
+import io
+import math
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import CharlstmError
+from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary, code_points
+
+Ids = NDArray[np.unsignedinteger]
+
+CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARK = 0xFEFF
+MARKS = (  # the longer first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """An open text: bytes that can be read twice."""
+
+    name: str
+    stream: BinaryIO
+
+    def stamp(self) -> tuple[int, int]:
+        """Return size in bytes and time of the last change in nanoseconds (0 if in memory)."""
+        if isinstance(self.stream, io.BytesIO):
+            return len(self.stream.getbuffer()), 0
+        status = os.fstat(self.stream.fileno())
+        return status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An encoded text.
+
+    ``counts[i]`` is how often the character with id ``i`` occurs; ``ids`` has shape (N,) and
+    stays on disk.
+    """
+
+    vocabulary: Vocabulary
+    counts: tuple[int, ...]
+    size: int
+    mtime_ns: int
+    sha256: str
+    ids: Ids
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this text from any other, for JSON."""
+        return {
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+            "sha256": self.sha256,
+            "vocabulary": self.vocabulary.characters,
+            "counts": list(self.counts),
+            "id_bytes": self.ids.dtype.itemsize,
+        }
+
+
+def open_text(path: str) -> Text:
+    """Open a text file.
+
+    Raises CharlstmError where there is none that can be read twice.
+    """
+    if path == "-":
+        raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
+    try:
+        stream = Path(path).open("rb")  # noqa: SIM115 - it lives as long as the record
+    except IsADirectoryError:
+        raise CharlstmError(f"{path}: a directory; name a text file in it") from None
+    except OSError as error:
+        raise CharlstmError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
+    return Text(path, stream)
+
+
+def demo_text() -> Text:
+    """Return the text that every Python carries: the pages of its ``help()``, by name."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return Text("demo", io.BytesIO(text.encode()))
+
+
+def encode(text: Text, ids_path: Path) -> Corpus:
+    """Write the ids of a text to a file and return the corpus, memory-mapped.
+
+    The text is read twice: for its vocabulary, then to encode it.
+
+    Raises CharlstmError for a text that is not UTF-8, empty, of a single distinct character, or
+    that changes meanwhile. OSError, from writing, passes: the caller knows the folder.
+    """
+    size, mtime_ns = text.stamp()
+    reader = _Reader(text, size)
+    totals = np.zeros(CODE_POINTS, np.int64)
+    for points in reader.code_points():
+        counted = np.bincount(points)
+        totals[: len(counted)] += counted
+    present = np.flatnonzero(totals)
+    if len(present) < FEWEST:
+        what = f"only {chr(present[0])!r}, over and over" if len(present) else "empty"
+        raise CharlstmError(f"{text.name}: {what}; there is nothing to learn from it")
+    vocabulary = Vocabulary("".join(map(chr, present)))
+    again = _Reader(text, size)
+    with ids_path.open("wb") as file:
+        for points in again.code_points():
+            file.write(vocabulary.table[points].tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
+        raise _changed(text.name)
+    return Corpus(
+        vocabulary=vocabulary,
+        counts=tuple(map(int, totals[present])),
+        size=size,
+        mtime_ns=mtime_ns,
+        sha256=reader.sha256(),
+        ids=np.memmap(ids_path, vocabulary.id_dtype, mode="r"),
+    )
+
+
+def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
+    """Cut ids into the first floor(N x (1 - validation)) for training and the rest.
+
+    The fraction is taken as written: 0.1 is one tenth, not the nearest binary fraction.
+
+    Raises CharlstmError if that leaves fewer than ``needed`` for training, or a validation part
+    in which there is nothing to predict.
+    """
+    share = 1 - Fraction(repr(validation))
+    first = math.floor(len(ids) * share)
+    if first < needed:
+        raise CharlstmError(
+            f"{len(ids):,} characters are too few: one step needs {needed:,}, so with --validation "
+            f"{validation:g} the text must have {math.ceil(needed / share):,}; use a longer one, "
+            "or reduce --batch-size, --sequence-length or --validation"
+        )
+    if len(ids) - first == 1:
+        raise CharlstmError(
+            f"--validation {validation:g}: leaves 1 character, which has nothing to predict; "
+            "use a larger share, or 0"
+        )
+    return ids[:first], ids[first:]
+
+
+def only_in(part: Ids, corpus: Corpus) -> str:
+    """Return the characters that the corpus has in this part and nowhere else."""
+    counts = np.zeros(len(corpus.vocabulary), np.int64)
+    for start in range(0, len(part), CHUNK_BYTES):
+        counts += np.bincount(part[start : start + CHUNK_BYTES], minlength=len(counts))
+    return corpus.vocabulary.decode(np.flatnonzero((counts > 0) & (counts == corpus.counts)))
+
+
+class _Reader:
+    """One reading of a text, from its start to the size it had when it was opened."""
+
+    def __init__(self, text: Text, size: int) -> None:
+        self._text = text
+        self._size = size
+        self._digest = hashlib.sha256()
+
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def code_points(self) -> Iterator[NDArray[np.unsignedinteger]]:
+        """Yield the code points in pieces, each of shape (some,); a byte order mark is dropped."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        offset, first = 0, True  # of the chunk, in the text; of the points
+        for chunk in self._chunks():
+            pending = len(decoder.getstate()[0])
+            if chunk.isascii() and not pending:
+                points: NDArray[np.unsignedinteger] = np.frombuffer(chunk, np.uint8)
+            else:
+                points = code_points(self._decode(decoder, chunk, offset - pending))
+            if len(points):
+                yield points[1:] if first and points[0] == BYTE_ORDER_MARK else points
+                first = False
+            offset += len(chunk)
+        self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
+
+    def _chunks(self) -> Iterator[bytes]:
+        left = self._size
+        self._text.stream.seek(0)
+        while left:
+            try:
+                chunk = self._text.stream.read(min(CHUNK_BYTES, left))
+            except OSError as error:
+                raise CharlstmError(f"{self._text.name}: {error.strerror}") from None
+            if not chunk:
+                raise _changed(self._text.name)
+            self._digest.update(chunk)
+            left -= len(chunk)
+            yield chunk
+
+    def _decode(
+        self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
+    ) -> str:
+        try:
+            return decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            guess = "WINDOWS-1252"
+            if offset == 0:
+                guess = next((name for mark, name in MARKS if chunk.startswith(mark)), guess)
+            raise CharlstmError(
+                f"{self._text.name}: not UTF-8: byte 0x{error.object[error.start]:02X} at offset "
+                f"{offset + error.start:,}; if it is {guess}, convert it with: "
+                f"iconv -f {guess} -t UTF-8 {shlex.quote(self._text.name)} > utf8.txt"
+            ) from None
+
+
+def _changed(name: str) -> CharlstmError:
+    return CharlstmError(
+        f"{name}: changed while it was read; start again when nothing writes to it"
+    )

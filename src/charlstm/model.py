@@ -1,0 +1,137 @@
+"""The network, stated once, for any batch size. The only room that names layers.
+
+Knows no files and no text.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.backend import keras, tf
+from charlstm.config import ModelConfig
+
+State = list[NDArray[np.float32]]
+
+
+class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
+    """Zero a share of the inputs and scale the rest; the mask is a function of the seed alone.
+
+    Keras's own layer keeps a generator, which no weights file holds, and draws the same mask on
+    every replica.
+    """
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, inputs: Any, seed: Any) -> Any:
+        """Return inputs of any shape with dropout; ``seed`` has shape (2,), int64."""
+        uniform = tf.random.stateless_uniform(
+            tf.shape(inputs), seed, dtype=inputs.dtype, alg="philox"
+        )
+        return tf.where(uniform >= self.rate, inputs / (1 - self.rate), 0)
+
+
+class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
+    """One-hot -> L x (stateful LSTM, dropout) -> dense: ids (B, T) -> logits (B, T, V).
+
+    T is free, B is fixed: the state of row b belongs to lane b.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        *,
+        batch_size: int,
+        cudnn: bool,
+        seed: int | None,
+    ) -> None:
+        super().__init__(name="character_model")
+        self.vocab_size = vocab_size
+        self.batch_size = batch_size
+        initializers = _initializers(seed, config.layers + 1)
+        self.lstms = [
+            keras.layers.LSTM(
+                config.units,
+                return_sequences=True,
+                stateful=True,
+                # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
+                use_cudnn=cudnn,
+                **next(initializers),
+            )
+            for _ in range(config.layers)
+        ]
+        self.dropouts = [Dropout(config.dropout) for _ in range(config.layers)]
+        self.dense = keras.layers.Dense(
+            vocab_size, kernel_initializer=next(initializers)["kernel_initializer"]
+        )
+
+    def call(self, ids: Any, dropout_seed: Any = None) -> Any:
+        """Return logits (B, T, V), float32, for ids (B, T), and move the state.
+
+        ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
+        """
+        sequence = tf.one_hot(ids, self.vocab_size)
+        for layer, (lstm, dropout) in enumerate(zip(self.lstms, self.dropouts, strict=True)):
+            sequence = lstm(sequence)
+            if dropout_seed is not None and dropout.rate > 0:
+                sequence = dropout(sequence, dropout_seed + tf.constant([0, layer], tf.int64))
+        return self.dense(sequence)
+
+    def reset_state(self) -> None:
+        """Forget what was read."""
+        for lstm in self.lstms:
+            lstm.reset_state()
+
+    def state(self) -> State:
+        """Return the state, h and c of each layer, each of shape (B, U)."""
+        return [variable.numpy() for lstm in self.lstms for variable in lstm.states]
+
+    def set_state(self, state: State) -> None:
+        """Put a state back that ``state`` returned."""
+        variables = [variable for lstm in self.lstms for variable in lstm.states]
+        for variable, value in zip(variables, state, strict=True):
+            variable.assign(value)
+
+    def arrays(self) -> list[NDArray[np.float32]]:
+        """Return the weights in the order of a weights file."""
+        return [variable.numpy() for variable in self.trainable_variables]
+
+    def set_arrays(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Put in weights that ``arrays`` returned, of a model of any batch size."""
+        for variable, value in zip(self.trainable_variables, arrays, strict=True):
+            variable.assign(value)
+
+
+def build_model(
+    config: ModelConfig, vocab_size: int, *, batch_size: int, cudnn: bool, seed: int | None = None
+) -> CharacterModel:
+    """Build the network with its weights.
+
+    ``seed`` initialises them as Keras does by default, each from a seed of its own; without one
+    they are zeros, for weights that come from a file.
+    """
+    model = CharacterModel(config, vocab_size, batch_size=batch_size, cudnn=cudnn, seed=seed)
+    # Layers make their variables when they first see a shape; no operation needs to run for it.
+    shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
+    for lstm in model.lstms:
+        lstm.build(shape)
+        shape = (*shape[:2], config.units)
+    model.dense.build(shape)
+    model.built = True
+    return model
+
+
+def _initializers(seed: int | None, count: int) -> Any:
+    """Yield arguments for the initializers of one layer after the other."""
+    for layer in range(count):
+        if seed is None:
+            yield {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+            continue
+        kernel, recurrent = np.random.SeedSequence([seed, layer]).generate_state(2) >> 1
+        yield {
+            "kernel_initializer": keras.initializers.GlorotUniform(seed=int(kernel)),
+            "recurrent_initializer": keras.initializers.Orthogonal(seed=int(recurrent)),
+        }

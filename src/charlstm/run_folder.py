@@ -1,0 +1,242 @@
+"""A run folder on disk: its file names, how it comes to be, which of its epochs is meant.
+
+The only room that knows file names in a run folder. Knows no layout of a weights file.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from charlstm.checkpoint import Checkpoint, sync_folder, write, write_file
+from charlstm.errors import CharlstmError
+
+RUNS = Path("checkpoints")
+CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
+EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
+OUR_FILES = re.compile(
+    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|resume\.weights\.h5|loss\.png|\.lock"
+    r"|\..*\.tmp"  # left behind by a killed process
+)
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line that names the folder.
+
+    Raises CharlstmError instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CharlstmError(
+            f"{place}: cannot be written: {error.strerror or error}; choose another with --run"
+        ) from None
+
+
+class RunFolder:
+    """The folder of one training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def ids_path(self) -> Path:
+        """Where the encoded text belongs."""
+        return self.path / IDS
+
+    def write_config(self, toml: str) -> None:
+        """Keep the options that were really used."""
+        with writing(self.path):
+            write_file(self.path / CONFIG, toml.encode())
+
+    def write_corpus(self, identity: dict[str, Any]) -> None:
+        """Keep what tells the text from any other."""
+        with writing(self.path):
+            write_file(self.path / CORPUS, json.dumps(identity).encode())
+
+    def epoch_path(self, epoch: int) -> Path:
+        """Return the weights file of an epoch, which need not exist."""
+        return self.path / f"epoch-{epoch:03d}.weights.h5"
+
+    def write_epoch(self, checkpoint: Checkpoint) -> Path:
+        """Write the weights file of an epoch."""
+        path = self.epoch_path(checkpoint.epoch)
+        with writing(self.path):
+            write(path, checkpoint)
+        return path
+
+    def append_history(self, line: dict[str, Any], *, sync: bool = False) -> None:
+        """Add one line to the history; with ``sync``, it survives a power cut."""
+        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+
+    def epochs(self) -> list[int]:
+        """Return the epochs that have a weights file, in order."""
+        names = (EPOCH_FILE.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def best_epoch(self) -> int:
+        """Return the epoch of the lowest finite validation loss, the earlier of equals.
+
+        Without validation, the last. Raises CharlstmError if there is no epoch.
+        """
+        epochs = self._some_epochs()
+        losses = self._valid_losses()
+        return min((e for e in epochs if e in losses), key=lambda e: losses[e], default=epochs[-1])
+
+    def choose(self, epoch: str) -> Path:
+        """Return the weights file of ``best``, ``last`` or an epoch by its number.
+
+        Raises CharlstmError if there is none.
+        """
+        if epoch == "best":
+            return self.epoch_path(self.best_epoch())
+        epochs = self._some_epochs()
+        chosen = epochs[-1] if epoch == "last" else int(epoch)
+        if chosen not in epochs:
+            there = ", ".join(map(str, epochs))
+            raise CharlstmError(f"{self.path}: has no epoch {chosen}; there are {there}")
+        return self.epoch_path(chosen)
+
+    def _some_epochs(self) -> list[int]:
+        epochs = self.epochs()
+        if not epochs:
+            raise CharlstmError(f"{self.path}: no finished epoch in it (yet); train first")
+        return epochs
+
+    def _valid_losses(self) -> dict[int, float]:
+        """Return epoch -> validation loss, where the history has a finite one."""
+        losses: dict[int, float] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for text in (self.path / HISTORY).read_text("utf-8", "replace").splitlines():
+                line = _parse_line(text)
+                epoch: Any
+                epoch, loss = line.get("epoch"), line.get("valid_loss")
+                if line.get("kind") == "epoch" and isinstance(loss, float) and math.isfinite(loss):
+                    losses[epoch] = loss
+        return losses
+
+
+class NewRun(RunFolder):
+    """A run folder in the making: beside its place, under a hidden name, until it is placed."""
+
+    def __init__(self, place: Path, *, overwrite: bool) -> None:
+        self.place_path = place
+        self.overwrite = overwrite
+        target = Path(os.path.realpath(place))
+        self._target = target
+        super().__init__(target.with_name(f".{target.name}.part"))
+
+    def place(self) -> None:
+        """Give the folder its name; an older run there goes now, if it may.
+
+        Raises CharlstmError if the place has been taken meanwhile.
+        """
+        check_place(self.place_path, overwrite=self.overwrite)
+        with writing(self.place_path):
+            if self._target.exists():
+                for path in self._target.iterdir():
+                    path.unlink()
+            self.path.rename(self._target)
+            sync_folder(self._target.parent)
+        self.path = self.place_path
+
+
+@contextlib.contextmanager
+def new_run(place: Path, *, overwrite: bool) -> Iterator[NewRun]:
+    """Make a run folder that is gone again at the end unless it was placed.
+
+    Raises CharlstmError if the place is taken or cannot be written.
+    """
+    check_place(place, overwrite=overwrite)
+    run = NewRun(place, overwrite=overwrite)
+    part = run.path
+    with writing(place):
+        shutil.rmtree(part, ignore_errors=True)
+        made = _missing_parents(part)
+        part.mkdir(parents=True)
+    try:
+        yield run
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds something: then it stays
+                folder.rmdir()
+
+
+def check_place(place: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a run, unless it may be replaced, or anything else, always.
+
+    Raises CharlstmError.
+    """
+    with writing(place):
+        if place.exists() and not place.is_dir():
+            raise CharlstmError(f"{place}: not a folder; choose another with --run")
+        names = sorted(path.name for path in place.iterdir()) if place.exists() else []
+        strange = [n for n in names if not OUR_FILES.fullmatch(n) or (place / n).is_dir()]
+    if strange:
+        raise CharlstmError(
+            f"{place}: holds {strange[0]}, which is not part of a run; choose another with --run"
+        )
+    if names and not overwrite:
+        raise CharlstmError(
+            f"{place}: holds a run; replace it with --overwrite, or choose another with --run"
+        )
+
+
+def find_weights(checkpoint: str | None, epoch: str, *, epoch_given: bool) -> Path:
+    """Return the weights file that is meant: of a run folder, a file, or the newest run.
+
+    Raises CharlstmError if there is none.
+    """
+    if checkpoint is None:
+        return newest_run().choose(epoch)
+    path = Path(checkpoint)
+    if path.is_dir():
+        return RunFolder(path).choose(epoch)
+    if not path.exists():
+        raise CharlstmError(f"{path}: no such run or weights file")
+    if epoch_given:
+        raise CharlstmError(f"{path}: one weights file, so --epoch does not apply; leave it out")
+    return path
+
+
+def newest_run() -> RunFolder:
+    """Return the run under ``checkpoints/`` whose newest epoch file is youngest.
+
+    Raises CharlstmError if no run there has one.
+    """
+    youngest: dict[float, RunFolder] = {}
+    for folder in RUNS.iterdir() if RUNS.is_dir() else ():
+        if folder.is_dir() and not folder.name.startswith("."):
+            run = RunFolder(folder)
+            for epoch in run.epochs()[-1:]:
+                youngest[run.epoch_path(epoch).stat().st_mtime_ns] = run
+    if not youngest:
+        raise CharlstmError(
+            f"{RUNS}/: no run with a finished epoch there; charlstm train makes one, "
+            "or name a run folder or a weights file"
+        )
+    return youngest[max(youngest)]
+
+
+def _parse_line(text: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError:  # the last line, while it is being written
+        return {}
+    return line if isinstance(line, dict) else {}
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """Return the folders above a path that do not exist yet, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]

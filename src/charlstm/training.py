@@ -1,0 +1,313 @@
+"""The training loop: one compiled step under a distribution strategy; yields reports.
+
+The only room that changes weights. Knows no command line and no terminal.
+"""
+
+import contextlib
+import math
+import platform
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from charlstm import __version__
+from charlstm.backend import Device, keras, tf
+from charlstm.batches import Windows
+from charlstm.checkpoint import Checkpoint
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.corpus import Ids
+from charlstm.errors import CharlstmError
+from charlstm.evaluation import evaluate, nats
+from charlstm.model import build_model
+from charlstm.run_folder import NewRun
+from charlstm.vocabulary import Vocabulary
+
+# Steps that may be on their way before the loop waits for a loss: printing never stalls the
+# device, a loss that is not finite is noticed this soon, and Ctrl+C is answered this soon.
+STEPS_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One finished step; ``step`` counts from 1 within the epoch, losses are nats."""
+
+    epoch: int
+    step: int
+    loss: float
+    smooth_loss: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One finished epoch, written to ``path``; losses are nats, ``valid_loss`` if validated."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float | None
+    characters_per_second: float
+    path: Path
+
+
+class Trainer:
+    """Model, optimizer and the compiled step, built under the strategy in scope."""
+
+    def __init__(
+        self, model_config: ModelConfig, config: TrainConfig, vocab_size: int, *, cudnn: bool
+    ) -> None:
+        self.config = config
+        self.strategy = tf.distribute.get_strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        with self.strategy.scope():
+            self.model = build_model(
+                model_config,
+                vocab_size,
+                batch_size=config.batch_size // self.replicas,
+                cudnn=cudnn,
+                seed=config.seed,
+            )
+            self.optimizer = make_optimizer(config)
+            self.optimizer.build(self.model.trainable_variables)
+        self.step = tf.function(self._step, autograph=False)
+
+    def dataset(self, windows: Windows) -> Any:
+        """Return the windows of an epoch, each row on the replica that has its lane.
+
+        Elements of one replica's batch, in lane order: the strategy hands them out in turn.
+        """
+        rows = self.config.batch_size // self.replicas
+
+        def pieces() -> Iterator[Ids]:
+            for step in range(windows.steps):
+                window = windows.window(step)
+                for start in range(0, len(window), rows):
+                    yield window[start : start + rows]
+
+        shape = (rows, windows.sequence_length + 1)
+        signature = tf.TensorSpec(shape, windows.ids.dtype)
+        return self.strategy.distribute_datasets_from_function(
+            lambda _: tf.data.Dataset.from_generator(pieces, output_signature=signature).prefetch(
+                STEPS_IN_FLIGHT * self.replicas
+            )
+        )
+
+    def _step(self, window: Any, key: Any) -> Any:
+        """Train on one window (B, T + 1) of ids; return the mean loss of its targets in nats.
+
+        ``key`` is what the dropout masks follow from: ``dropout_key`` of the step.
+        """
+        losses = self.strategy.run(self._replica_step, args=(window, key))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+    def _replica_step(self, window: Any, key: Any) -> Any:
+        window = tf.cast(window, tf.int32)
+        targets = self.config.batch_size * self.config.sequence_length
+        replica = tf.distribute.get_replica_context()
+        key += [0, 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64)]
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.model(window[:, :-1], dropout_seed=key)
+            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
+        gradients = tape.gradient(loss, variables)
+        if self.config.clip_norm:
+            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm)
+            if self.replicas > 1:  # the optimizer sums over the replicas once more
+                gradients = [gradient / self.replicas for gradient in gradients]
+        self.optimizer.apply(gradients, variables)
+        return loss
+
+
+def make_optimizer(config: TrainConfig) -> Any:
+    """Return the optimizer that the options ask for.
+
+    Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's from 0.1.
+    """
+    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
+    if config.epsilon is not None:
+        settings["epsilon"] = config.epsilon
+    match config.optimizer:
+        case "adam":
+            return keras.optimizers.Adam(**settings)
+        case "rmsprop":
+            return keras.optimizers.RMSprop(**settings)
+        case "adagrad":
+            return keras.optimizers.Adagrad(initial_accumulator_value=0.0, **settings)
+        case "sgd":
+            return keras.optimizers.SGD(**settings)
+    raise AssertionError(config.optimizer)
+
+
+def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
+    """Return the key of a step's dropout masks: all of (seed, epoch, step), no two alike.
+
+    Bits 0 to 7 of the second number are left for the layer, 8 to 23 for the replica.
+    """
+    return seed << 24 | epoch, step << 24
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on and where it goes.
+
+    ``parts`` are the ids for training and for validation (none of these: no validation).
+    """
+
+    model: ModelConfig
+    vocabulary: Vocabulary
+    parts: tuple[Ids, Ids]
+    run: NewRun
+
+
+def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
+    """Train, write an epoch file after each epoch, keep the history, and report.
+
+    The run is placed when the first step is done: what fails before that leaves no trace.
+
+    Raises CharlstmError if the loss is not finite or the device has too little memory.
+    """
+    config = trainer.config
+    windows = Windows(job.parts[0], config.batch_size, config.sequence_length)
+    smooth_loss = math.log(len(job.vocabulary))  # of a model that knows nothing
+    steps_left = config.max_steps or config.epochs * windows.steps
+    with _named_failures(config):
+        trainer.step.get_concrete_function(
+            trainer.dataset(windows).element_spec, tf.TensorSpec((2,), tf.int64)
+        )
+    clock = _Clock()
+    for epoch in range(1, config.epochs + 1):
+        steps = min(windows.steps, steps_left)
+        started, total = clock.seconds(), 0.0
+        logged = started
+        trainer.model.reset_state()
+        for step, loss in _losses(trainer, windows, epoch, steps):
+            if not math.isfinite(loss):
+                raise _not_finite(epoch, step)
+            if epoch == step == 1:
+                job.run.place()
+            total += loss
+            smooth_loss = 0.999 * smooth_loss + 0.001 * loss
+            report = StepReport(epoch, step, loss, smooth_loss)
+            if step % config.log_every == 0:
+                time = clock.record(config.log_every * windows.step_size, logged)
+                logged = time["seconds"]
+                job.run.append_history({"kind": "step", **asdict(report), "clock": time})
+            yield report
+        time = clock.record(steps * windows.step_size, started)
+        yield _finish_epoch(trainer, job, epoch, total / steps, time)
+        steps_left -= steps
+        if not steps_left:
+            return
+
+
+def _losses(
+    trainer: Trainer, windows: Windows, epoch: int, steps: int
+) -> Iterator[tuple[int, float]]:
+    """Run the first steps of an epoch; yield the number of each, from 1, and its loss.
+
+    Losses are fetched some steps late, since a fetch waits for the device; but for the first.
+    """
+    pending: deque[tuple[int, Any]] = deque()
+    batches = iter(trainer.dataset(windows))
+    for step in range(1, steps + 1):
+        key = tf.constant(dropout_key(trainer.config.seed, epoch, step), tf.int64)
+        with _named_failures(trainer.config):
+            pending.append((step, trainer.step(next(batches), key)))
+        while len(pending) > (STEPS_IN_FLIGHT if 1 < step < steps else 0):
+            with _named_failures(trainer.config):
+                yield pending[0][0], float(pending[0][1])
+            pending.popleft()
+
+
+def _finish_epoch(
+    trainer: Trainer, job: Job, epoch: int, train_loss: float, time: dict[str, Any]
+) -> EpochReport:
+    """Validate, write the epoch file, then its line of history."""
+    valid_loss = None
+    if len(job.parts[1]):
+        with _named_failures(trainer.config):
+            found = evaluate(
+                trainer.model, job.parts[1], sequence_length=trainer.config.sequence_length
+            )
+        valid_loss = found.nats_per_char
+        if not math.isfinite(valid_loss):
+            raise _not_finite(epoch, None)
+    losses = {"train_loss": train_loss, "valid_loss": valid_loss}
+    path = job.run.write_epoch(
+        Checkpoint(
+            epoch=epoch,
+            model=job.model,
+            vocabulary=job.vocabulary,
+            arrays=trainer.model.arrays(),
+            metrics=losses,
+            training=asdict(trainer.config),
+            versions=versions(),
+            clock=time,
+        )
+    )
+    line = {"kind": "epoch", "epoch": epoch, **losses, "clock": time}
+    job.run.append_history(line, sync=True)
+    return EpochReport(epoch, train_loss, valid_loss, time["characters_per_second"], path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {
+        "charlstm": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def make_trainer(
+    model: ModelConfig, config: TrainConfig, vocab_size: int, device: Device
+) -> Trainer:
+    """Build a trainer on a device.
+
+    Raises CharlstmError if the device has too little memory.
+    """
+    with _named_failures(config):
+        return Trainer(model, config, vocab_size, cudnn=device.cudnn)
+
+
+class _Clock:
+    """What tells time, kept apart from all that a repeated run must repeat."""
+
+    def __init__(self) -> None:
+        self._start = monotonic()
+
+    def seconds(self) -> float:
+        return round(monotonic() - self._start, 3)
+
+    def record(self, characters: int, since: float) -> dict[str, Any]:
+        now = self.seconds()
+        return {
+            "seconds": now,
+            "characters_per_second": round(characters / max(now - since, 1e-3), 1),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def _not_finite(epoch: int, step: int | None) -> CharlstmError:
+    where = f"epoch {epoch}, {f'step {step:,}' if step else 'validation'}"
+    return CharlstmError(
+        f"{where}: the loss is not finite; nothing was saved after it; "
+        "try a smaller --learning-rate, or a --clip-norm such as 1"
+    )
+
+
+@contextlib.contextmanager
+def _named_failures(config: TrainConfig) -> Iterator[None]:
+    """Turn what a user can put right on the device into one line."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        raise CharlstmError(
+            "out of memory on the device; reduce --batch-size "
+            f"(now {config.batch_size}), --sequence-length (now {config.sequence_length}), "
+            "--units or --layers"
+        ) from None

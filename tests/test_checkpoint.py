@@ -1,0 +1,255 @@
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from charlstm import checkpoint
+from charlstm.backend import keras
+from charlstm.checkpoint import Checkpoint
+from charlstm.config import ModelConfig
+from charlstm.errors import CharlstmError
+from charlstm.vocabulary import Vocabulary
+
+MODEL = ModelConfig(units=5, layers=2, dropout=0.25)
+CHARACTERS = "\n abcé👩"
+SHAPES = checkpoint.layout(MODEL, len(CHARACTERS))
+
+
+def example() -> Checkpoint:
+    random = np.random.default_rng(1)
+    return Checkpoint(
+        epoch=7,
+        model=MODEL,
+        vocabulary=Vocabulary(CHARACTERS),
+        arrays=[random.normal(size=shape).astype(np.float32) for shape in SHAPES.values()],
+        metrics={"train_loss": 1.5, "valid_loss": None},
+        training={"seed": 1},
+        versions={"charlstm": "0"},
+        clock={"seconds": 1.0},
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "epoch-007.weights.h5"
+    checkpoint.write(path, example())
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CharlstmError) as error:
+        checkpoint.read(path)
+    line = str(error.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    return line
+
+
+def test_what_is_written_reads_the_same(path: Path) -> None:
+    read, written = checkpoint.read(path), example()
+    assert all(map(np.array_equal, read.arrays, written.arrays))
+    for name in ("epoch", "model", "vocabulary", "metrics", "training", "versions", "clock"):
+        assert getattr(read, name) == getattr(written, name)
+
+
+def test_plain_keras_loads_it_into_the_same_layers(path: Path) -> None:
+    layers: list[Any] = [keras.Input(batch_shape=(1, None, len(CHARACTERS)))]
+    for _ in range(2):
+        layers += [keras.layers.LSTM(5, stateful=True, return_sequences=True)]
+        layers += [keras.layers.Dropout(0.25)]
+    model = keras.Sequential([*layers, keras.layers.Dense(len(CHARACTERS))])
+    model.load_weights(path)
+    assert all(map(np.array_equal, model.trainable_variables, example().arrays))
+
+
+def test_its_name_does_not_matter(path: Path, tmp_path: Path) -> None:
+    assert checkpoint.read(path.rename(tmp_path / "a.h5")).epoch == 7
+
+
+def test_nothing_else_is_left_in_the_folder(path: Path) -> None:
+    assert list(path.parent.iterdir()) == [path]
+
+
+def describe(file: h5py.File, **changes: Any) -> None:
+    """Replace parts of the description, sealed anew as an attacker would."""
+    description = json.loads(file["charlstm"][()]) | changes
+    seal = checkpoint._seal  # noqa: SLF001 - an attacker can read it too
+    description["sha256"]["charlstm"] = seal(description)
+    del file["charlstm"]
+    file["charlstm"] = np.bytes_(json.dumps(description))
+
+
+def replace(file: h5py.File, name: str, **create: Any) -> None:
+    del file[name]
+    file.create_dataset(name, **create)
+
+
+KERNEL = "layers/lstm/cell/vars/0"
+SHAPE = SHAPES[KERNEL]
+MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "a newer format": (lambda f: describe(f, format=2), "written by a newer charlstm"),
+    "an older format": (lambda f: describe(f, format=0), "unknown format"),
+    "a format that is no number": (lambda f: describe(f, format="1"), "no format that is int"),
+    "another cell": (lambda f: describe(f, model={"cell": "gru"}), "its cells are 'gru'"),
+    "no cell": (lambda f: describe(f, model={}), "its cells are None"),
+    "a model without layers": (lambda f: describe(f, model={"cell": "lstm"}), "its model has"),
+    "huge units": (
+        lambda f: describe(f, model=dict(cell="lstm", units=10**18, layers=1, dropout=0.1)),
+        "its units is larger than the file",
+    ),
+    "more layers": (
+        lambda f: describe(f, model=dict(cell="lstm", units=5, layers=3, dropout=0.1)),
+        "is missing",
+    ),
+    "fewer layers": (
+        lambda f: describe(f, model=dict(cell="lstm", units=5, layers=1, dropout=0.1)),
+        "does not belong",
+    ),
+    "a repeated character": (lambda f: describe(f, vocabulary="\n aacé👩"), "its vocabulary"),
+    "a shorter vocabulary": (lambda f: describe(f, vocabulary="\n abcé"), "is not float32"),
+    "no vocabulary": (lambda f: describe(f, vocabulary=None), "no vocabulary that is str"),
+    "no checksums": (lambda f: describe(f, sha256={}), "does not match its checksum"),
+    "no description": (lambda f: f.pop("charlstm"), "not a weights file of charlstm"),
+    "a description that is no string": (
+        lambda f: replace(f, "charlstm", data=3.5),
+        "not a string",
+    ),
+    "a description of variable length": (
+        lambda f: replace(f, "charlstm", data="{}", dtype=h5py.string_dtype()),
+        "not a string",
+    ),
+    "a description that is no JSON": (
+        lambda f: replace(f, "charlstm", data=np.bytes_("{")),
+        "not JSON",
+    ),
+    "deep JSON": (lambda f: replace(f, "charlstm", data=np.bytes_("[" * 99999)), "not JSON"),
+    "a JSON list": (lambda f: replace(f, "charlstm", data=np.bytes_("[]")), "not a JSON object"),
+    "NaN in JSON": (
+        lambda f: replace(f, "charlstm", data=np.bytes_('{"format": NaN}')),
+        "NaN for a number",
+    ),
+    "a missing array": (lambda f: f.pop(KERNEL), f"{KERNEL} is missing"),
+    "one array more": (
+        lambda f: f.create_dataset("layers/lstm_9/cell/vars/0", data=[1.0]),
+        "does not belong",
+    ),
+    "a group more": (lambda f: f.create_group("optimizer"), "does not belong"),
+    "another shape": (
+        lambda f: replace(f, KERNEL, data=np.zeros(SHAPE[::-1], "f4")),
+        "is not float32",
+    ),
+    "doubles": (lambda f: replace(f, KERNEL, data=np.zeros(SHAPE)), "is not float32"),
+    "a group for an array": (lambda f: (f.pop(KERNEL), f.create_group(KERNEL)), "not an array"),
+    "NaN": (lambda f: f[KERNEL].write_direct(np.full(SHAPE, np.nan, "f4")), "checksum"),
+    "compression": (
+        lambda f: replace(f, KERNEL, data=np.zeros(SHAPE, "f4"), compression="gzip"),
+        "not stored plainly",
+    ),
+    "chunks": (
+        lambda f: replace(f, KERNEL, shape=SHAPE, dtype="f4", chunks=(1, 1)),
+        "not stored plainly",
+    ),
+    "a soft link": (
+        lambda f: (f.pop(KERNEL), f.__setitem__(KERNEL, h5py.SoftLink("/charlstm"))),
+        "is a link",
+    ),
+    "an external link": (
+        lambda f: (f.pop(KERNEL), f.__setitem__(KERNEL, h5py.ExternalLink("/etc/passwd", "/"))),
+        "is a link",
+    ),
+    "external storage": (
+        lambda f: replace(
+            f, KERNEL, shape=SHAPE, dtype="f4", external=[("/etc/passwd", 0, 4 * 7 * 20)]
+        ),
+        "not stored plainly",
+    ),
+    "a cycle": (lambda f: f["layers"].__setitem__("again", f["layers"]), "does not belong"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_file_that_does_not_fit_its_description_is_refused(name: str, path: Path) -> None:
+    spoil, complaint = MALFORMED[name]
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    assert complaint in refusal(path)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    spoiled = example()
+    spoiled.arrays[2][3] = np.inf
+    checkpoint.write(tmp_path / "inf.h5", spoiled)
+    assert "not finite" in refusal(tmp_path / "inf.h5")
+
+
+def test_a_file_much_larger_than_its_description_is_refused(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(bytes(1 << 20))
+    assert "do not fit its description" in refusal(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04" * 100])
+def test_what_is_no_hdf5_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(content)
+    refusal(tmp_path / "x")
+
+
+def test_another_hdf5_file_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["something"] = 1
+    assert "not a weights file of charlstm" in refusal(tmp_path / "x")
+
+
+def test_every_cut_is_refused(path: Path) -> None:
+    image = path.read_bytes()
+    for length in range(0, len(image), 97):
+        path.write_bytes(image[:length])
+        refusal(path)
+
+
+def test_a_flipped_byte_gives_the_same_model_or_a_refusal(path: Path) -> None:
+    """Bytes of HDF5 that mean nothing may change; weights, vocabulary and figures may not."""
+    source, image, written = random.Random(1), path.read_bytes(), example()
+    for _ in range(1500):
+        spoiled = bytearray(image)
+        spoiled[source.randrange(len(image))] ^= 1 << source.randrange(8)
+        path.write_bytes(spoiled)
+        try:
+            read = checkpoint.read(path)
+        except CharlstmError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+        else:
+            assert all(map(np.array_equal, read.arrays, written.arrays))
+            assert read.vocabulary == written.vocabulary
+            assert read.metrics == written.metrics
+
+
+def test_a_write_that_fails_leaves_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.write(path, example())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_parameters_are_those_of_the_published_model() -> None:
+    assert checkpoint.parameters(ModelConfig(units=512, layers=3), 65) == 5_415_489
+
+
+def test_the_description_is_a_fixed_length_ascii_string(path: Path) -> None:
+    with h5py.File(io.BytesIO(path.read_bytes())) as file:
+        assert file["charlstm"].dtype.kind == "S"
+        assert bytes(file["charlstm"][()]).isascii()

@@ -1,0 +1,82 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from charlstm.config import (
+    ModelConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+    options,
+    presets,
+    read_toml,
+    to_toml,
+)
+from charlstm.errors import CharlstmError
+
+RECORDS = (ModelConfig, TrainConfig, RunConfig)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_shipped_configuration_loads(name: str) -> None:
+    values = read_toml(name, RECORDS)
+    for record in (ModelConfig, TrainConfig):
+        record(**{item.name: values[item.name] for item in options(record) if item.name in values})
+
+
+def test_shipped_are_the_demo_and_the_script_of_2016() -> None:
+    assert presets() == ["demo", "keras-2016"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("batch-size = 3", "unknown key 'batch-size'; did you mean batch_size?"),
+        ("wat = 3", "unknown key 'wat'; known are units,"),
+        ('units = "3"', "units must be a whole number, not '3'"),
+        ("units = true", "units must be a whole number, not True"),
+        ("units = 3.5", "units must be a whole number, not 3.5"),
+        ("units = 0", "units must be at least 1, not 0"),
+        ("dropout = 1", "dropout must be at least 0 and below 1, not 1"),
+        ("learning_rate = 0.0", "learning_rate must be above 0, not 0.0"),
+        ("learning_rate = nan", "learning_rate must be above 0, not nan"),
+        ("learning_rate = inf", "learning_rate must be above 0, not inf"),
+        ('optimizer = "lion"', "optimizer must be one of adam, rmsprop, adagrad, sgd, not 'lion'"),
+        ('config = "x"', "unknown key 'config'"),
+        ("units = ", "not a TOML file"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_its_name_and_key(
+    line: str, complaint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(line, "utf-8")
+    with pytest.raises(CharlstmError) as error:
+        read_toml(str(path), RECORDS)
+    assert str(error.value).startswith(f"{path}: {complaint}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_names_what_is_shipped(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=r"no-such.*demo, keras-2016"):
+        read_toml(str(tmp_path / "no-such"), RECORDS)
+
+
+def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
+    values = {"units": 7, "dropout": 0.25, "epsilon": 1e-12, "max_steps": None, "optimizer": "sgd"}
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(values), "utf-8")
+    del values["max_steps"]
+    assert read_toml(str(path), RECORDS) == values == tomllib.loads(path.read_text("utf-8"))
+
+
+def test_every_default_is_in_its_own_range() -> None:
+    for item in options(*RECORDS, SampleConfig):
+        assert not item.problem(item.default), item.name
+
+
+def test_an_epoch_is_best_last_or_a_number() -> None:
+    (epoch,) = [item for item in options(SampleConfig) if item.name == "epoch"]
+    assert not any(map(epoch.problem, ["best", "last", "1", "12"]))
+    assert all(map(epoch.problem, ["", "0", "-1", "1.5", "worst", "best "]))

@@ -1,0 +1,155 @@
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm import corpus
+from charlstm.corpus import Corpus, Text, encode, only_in, split
+from charlstm.errors import CharlstmError
+
+MIXED = (
+    "\ufeffnaïve\r\n学而时习之\r\n👩\u200d🚀 e\u0301 plain ascii, long enough to fill a chunk\n" * 3
+)
+
+
+def encode_bytes(content: bytes, folder: Path) -> Corpus:
+    return encode(Text("text", io.BytesIO(content)), folder / "ids")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 64, 1 << 20])
+def test_ids_do_not_depend_on_where_chunks_end(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "CHUNK_BYTES", chunk)
+    found = encode_bytes(MIXED.encode(), tmp_path)
+    expected = MIXED.removeprefix("\ufeff")
+    assert found.vocabulary.decode(found.ids) == expected
+    assert found.vocabulary.characters == "".join(sorted(set(expected)))
+    assert found.counts == tuple(expected.count(c) for c in found.vocabulary.characters)
+
+
+def test_only_a_leading_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    found = encode_bytes("\ufeffa\ufeffb".encode(), tmp_path)
+    assert found.vocabulary.decode(found.ids) == "a\ufeffb"
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
+@pytest.mark.parametrize("start", ["", "abc", "学而", "aé" * 10])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe5\xad", b"\xc0\x80", b"\xed\xa0\x80"])
+def test_what_is_not_utf8_is_refused_at_its_offset(
+    chunk: int, start: str, bad: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "CHUNK_BYTES", chunk)
+    for end in (b"", b" and more"):
+        with pytest.raises(CharlstmError, match=f"offset {len(start.encode())};"):
+            encode_bytes(start.encode() + bad + end, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8"):
+        encode_bytes("hello".encode(encoding), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"aaaa"])
+def test_a_text_without_a_choice_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match="nothing to learn"):
+        encode_bytes(content, tmp_path)
+
+
+class Changing(io.BytesIO):
+    """A text that another process replaces between the two readings."""
+
+    readings = 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self.readings += 1
+        if self.readings == 2:
+            self.getbuffer()[:2] = b"ba"
+        return super().seek(offset, whence)
+
+
+def test_a_text_that_changes_between_the_readings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match="changed while it was read"):
+        encode(Text("text", Changing(b"ab" * 100)), tmp_path / "ids")
+
+
+@pytest.mark.parametrize("size", [100, 300])
+def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"ab" * 100)
+    opened = corpus.open_text(str(path))
+
+    class Cutting(io.FileIO):
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            os.truncate(path, size)
+            return super().seek(offset, whence)
+
+    with pytest.raises(CharlstmError, match="changed while it was read"):
+        encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")  # type: ignore[arg-type] # a raw file reads as well
+
+
+def test_a_pipe_is_refused_since_the_text_is_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").open("wb").close())
+    writer.start()
+    with pytest.raises(CharlstmError, match="regular file"):
+        corpus.open_text(str(tmp_path / "pipe"))
+    writer.join()
+
+
+def test_the_split_is_that_of_the_published_numbers() -> None:
+    training, validation = split(np.zeros(1_115_394, np.uint8), 0.1, needed=2)
+    assert (len(training), len(validation)) == (1_003_854, 111_540)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1, 0.29, 0.5, 0.999])
+def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> None:
+    with pytest.raises(CharlstmError) as error:
+        split(np.zeros(20, np.uint8), validation, needed=21)
+    asked = int(str(error.value).split("must have ")[1].split(";")[0].replace(",", ""))
+    assert len(split(np.zeros(asked, np.uint8), validation, needed=21)[0]) == 21
+    with pytest.raises(CharlstmError):
+        split(np.zeros(asked - 1, np.uint8), validation, needed=21)
+
+
+def test_characters_that_only_one_part_has_are_found(tmp_path: Path) -> None:
+    found = encode_bytes("abcabcabcxaybx".encode(), tmp_path)
+    assert only_in(found.ids[9:], found) == "xy"
+
+
+MEASURE = """
+import sys, threading, time
+from pathlib import Path
+from charlstm.corpus import encode, open_text
+peak = 0
+def watch():
+    global peak
+    while True:
+        status = Path("/proc/self/status").read_text()
+        peak = max(peak, int(status.split("RssAnon:")[1].split()[0]))
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+encode(open_text(sys.argv[1]), Path(sys.argv[1] + ".ids"))
+print(peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    peaks = []
+    for repeats in (20_000, 600_000):  # 2 MB and 60 MB
+        path = tmp_path / str(repeats)
+        path.write_text(
+            "an ordinary line\n学而时习之,不亦说乎?有朋自远方来,不亦乐乎?\n" * repeats, "utf-8"
+        )
+        measured = subprocess.run(
+            [sys.executable, "-c", MEASURE, path], capture_output=True, check=True, text=True
+        )
+        peaks.append(int(measured.stdout))
+    assert peaks[1] - peaks[0] < 10_000  # KiB

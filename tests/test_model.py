@@ -1,0 +1,133 @@
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from charlstm import checkpoint
+from charlstm.backend import keras, tf
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.model import CharacterModel, Dropout, build_model
+from charlstm.training import Trainer
+
+B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
+CONFIG = ModelConfig(units=U, layers=L, dropout=0.5)
+IDS = np.array([[1, 2, 3], [6, 0, 2]])
+
+
+def model(batch_size: int = B) -> CharacterModel:
+    return build_model(CONFIG, V, batch_size=batch_size, cudnn=False, seed=1)
+
+
+def keras_model() -> Any:
+    """Return the same layers as anyone would write them."""
+    layers: list[Any] = [keras.Input(batch_shape=(B, None, V))]
+    for _ in range(L):
+        layers += [keras.layers.LSTM(U, stateful=True, return_sequences=True)]
+        layers += [keras.layers.Dropout(0.5)]
+    return keras.Sequential([*layers, keras.layers.Dense(V)])
+
+
+def test_it_is_what_keras_computes() -> None:
+    ours, theirs = model(), keras_model()
+    theirs.set_weights(ours.arrays())
+    for _ in range(2):  # the second time from the state of the first
+        assert_allclose(ours(IDS), theirs(tf.one_hot(IDS, V)), atol=1e-6)
+
+
+def test_the_layout_is_what_keras_writes(tmp_path: Path) -> None:
+    keras_model().save_weights(tmp_path / "theirs.weights.h5")
+    found: dict[str, tuple[int, ...]] = {}
+    with h5py.File(tmp_path / "theirs.weights.h5") as file:
+        file.visititems(
+            lambda name, item: found.update({name: item.shape} if hasattr(item, "shape") else {})
+        )
+    expected = checkpoint.layout(CONFIG, V)
+    assert found == expected
+    assert list(expected.values()) == [array.shape for array in model().arrays()]
+
+
+def test_batch_one_equals_row_b() -> None:
+    batch, single = model(), model(1)
+    for row in range(B):
+        batch.reset_state()
+        single.reset_state()
+        for _ in range(2):
+            assert_allclose(batch(IDS)[row], single(IDS[row : row + 1])[0], atol=1e-6)
+
+
+def test_a_window_equals_its_characters_one_by_one() -> None:
+    whole, single = model(), model()
+    window = whole(IDS)
+    steps = [single(IDS[:, t : t + 1])[:, 0] for t in range(T)]
+    assert_allclose(window, np.stack(steps, axis=1), atol=1e-6)
+
+
+def test_state_is_zero_after_reset_and_as_it_was_after_set() -> None:
+    net = model()
+    first = net(IDS)
+    state = net.state()
+    assert len(state) == 2 * L
+    assert all(part.shape == (B, U) and part.any() for part in state)
+    second = net(IDS)
+    assert np.abs(second - first).max() > 1e-6
+    net.set_state(state)
+    assert np.array_equal(net(IDS), second)
+    net.reset_state()
+    assert np.array_equal(net(IDS), first)
+
+
+def test_weights_follow_from_the_seed_and_layers_differ() -> None:
+    one, two, other = (
+        build_model(CONFIG, V, batch_size=B, cudnn=False, seed=seed).arrays() for seed in (1, 1, 2)
+    )
+    assert all(map(np.array_equal, one, two))
+    assert not np.array_equal(one[0], other[0])
+    assert not np.array_equal(one[3], one[6])
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
+    layer, ones = Dropout(0.25), tf.ones((100, 1000))
+    first, same, other = (layer(ones, tf.constant(s, tf.int64)) for s in ([1, 2], [1, 2], [1, 3]))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert abs(np.mean(first == 0) - 0.25) < 0.01
+    assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
+
+
+def test_dropout_is_off_unless_a_seed_is_given_and_layers_get_other_masks() -> None:
+    net = model()
+    assert np.array_equal(net(IDS), (net.reset_state(), net(IDS))[1])
+    net.reset_state()
+    dropped = [net.dropouts[i](tf.ones((9, 9)), tf.constant([1, i], tf.int64)) for i in (0, 1)]
+    assert not np.array_equal(*dropped)
+    key = tf.constant([1, 0], tf.int64)
+    assert not np.array_equal(net(IDS, dropout_seed=key), (net.reset_state(), net(IDS))[1])
+
+
+def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trace, without running it, what TensorFlow would run where there is a GPU."""
+    monkeypatch.setattr(
+        sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True
+    )
+    config = TrainConfig(batch_size=B, sequence_length=T)
+    trainer = Trainer(CONFIG, config, V, cudnn=True)
+    traced = trainer.step.get_concrete_function(
+        tf.TensorSpec((B, T + 1), tf.uint8), tf.TensorSpec((2,), tf.int64)
+    )
+    definition = traced.graph.as_graph_def()
+    nodes = [node.op for node in definition.node]
+    nodes += [node.op for function in definition.library.function for node in function.node_def]
+    assert nodes.count("CudnnRNNV3") == nodes.count("CudnnRNNBackpropV3") == L
+
+
+def test_without_a_gpu_cudnn_raises_instead_of_falling_back() -> None:
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
+        build_model(CONFIG, V, batch_size=B, cudnn=True, seed=1)(IDS)
