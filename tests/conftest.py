@@ -53,8 +53,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "words.txt").write_text(text, "utf-8", newline="")
     subprocess.run(
-        [sys.executable, "-m", "charlstm", "train", "words.txt", *SMALL]
-        + "--epochs 2 --log-every 5".split(),
+        [
+            sys.executable,
+            "-m",
+            "charlstm",
+            "train",
+            "words.txt",
+            *SMALL,
+            *"--epochs 2 --log-every 5".split(),
+        ],
         cwd=folder,
         env=environment(),
         stdout=(folder / "out").open("wb"),

@@ -100,15 +100,15 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "no cell": (lambda f: describe(f, model={}), "its cells are None"),
     "a model without layers": (lambda f: describe(f, model={"cell": "lstm"}), "its model has"),
     "huge units": (
-        lambda f: describe(f, model=dict(cell="lstm", units=10**18, layers=1, dropout=0.1)),
+        lambda f: describe(f, model={"cell": "lstm", "units": 10**18, "layers": 1, "dropout": 0.1}),
         "its units is larger than the file",
     ),
     "more layers": (
-        lambda f: describe(f, model=dict(cell="lstm", units=5, layers=3, dropout=0.1)),
+        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 3, "dropout": 0.1}),
         "is missing",
     ),
     "fewer layers": (
-        lambda f: describe(f, model=dict(cell="lstm", units=5, layers=1, dropout=0.1)),
+        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 1, "dropout": 0.1}),
         "does not belong",
     ),
     "a repeated character": (lambda f: describe(f, vocabulary="\n aacé👩"), "its vocabulary"),

@@ -91,7 +91,7 @@ def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> No
             return super().seek(offset, whence)
 
     with pytest.raises(CharlstmError, match="changed while it was read"):
-        encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")  # type: ignore[arg-type] # a raw file reads as well
+        encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")
 
 
 def test_a_pipe_is_refused_since_the_text_is_read_twice(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> Non
 
 
 def test_characters_that_only_one_part_has_are_found(tmp_path: Path) -> None:
-    found = encode_bytes("abcabcabcxaybx".encode(), tmp_path)
+    found = encode_bytes(b"abcabcabcxaybx", tmp_path)
     assert only_in(found.ids[9:], found) == "xy"
 
 

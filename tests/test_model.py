@@ -11,7 +11,7 @@ from charlstm import checkpoint
 from charlstm.backend import keras, tf
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.model import CharacterModel, Dropout, build_model
-from charlstm.training import Trainer
+from charlstm.training import Trainer, dropout_key
 
 B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
 CONFIG = ModelConfig(units=U, layers=L, dropout=0.5)
@@ -98,14 +98,22 @@ def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
     assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
 
 
-def test_dropout_is_off_unless_a_seed_is_given_and_layers_get_other_masks() -> None:
-    net = model()
-    assert np.array_equal(net(IDS), (net.reset_state(), net(IDS))[1])
-    net.reset_state()
-    dropped = [net.dropouts[i](tf.ones((9, 9)), tf.constant([1, i], tf.int64)) for i in (0, 1)]
-    assert not np.array_equal(*dropped)
-    key = tf.constant([1, 0], tf.int64)
-    assert not np.array_equal(net(IDS, dropout_seed=key), (net.reset_state(), net(IDS))[1])
+def test_dropout_is_off_unless_a_seed_is_given() -> None:
+    net, key = model(), tf.constant([1, 0], tf.int64)
+    outputs = []
+    for seed in (None, None, key):
+        net.reset_state()
+        outputs.append(np.asarray(net(IDS, dropout_seed=seed)))
+    assert np.array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
+
+
+def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
+    key = [dropout_key(seed, e, s) for seed in (0, 1) for e in (1, 2) for s in (1, 2)]
+    keys = {
+        (a, b + 256 * replica + layer) for a, b in key for replica in (0, 1) for layer in (0, 1)
+    }
+    assert len(keys) == 32
 
 
 def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(

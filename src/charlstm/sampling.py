@@ -87,6 +87,7 @@ def draw(logits: Any, numbers: Any, temperature: Any) -> Any:
     same to the last id that matters on every device.
     """
     logits = tf.cast(logits, tf.float64)
+    temperature = tf.convert_to_tensor(temperature, tf.float64)
     divisor = tf.where(temperature > 0, temperature, 1)
     weights = tf.exp((logits - tf.reduce_max(logits, -1, keepdims=True)) / divisor)
     cumulative = tf.cumsum(weights, axis=-1)
