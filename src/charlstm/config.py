@@ -167,7 +167,7 @@ def presets() -> list[str]:
 
 
 def read_toml(name: str, records: Iterable[type]) -> dict[str, Any]:
-    """Read a saved command line: a TOML file, or a shipped preset by its name.
+    """Read a saved command line: a shipped preset by its name, or else a TOML file.
 
     Raises CharlstmError naming the file and the key for anything the records do not allow.
     """
@@ -192,8 +192,7 @@ def to_toml(values: Mapping[str, Any]) -> str:
 
 
 def _parse(name: str) -> dict[str, Any]:
-    path = Path(name)
-    source = path if path.exists() or name not in presets() else _preset_folder() / f"{name}.toml"
+    source = _preset_folder() / f"{name}.toml" if name in presets() else Path(name)
     try:
         return tomllib.loads(source.read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,6 +18,7 @@ from charlstm.errors import CharlstmError
 
 RUNS = Path("checkpoints")
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
+PART = re.compile(r"\..*\.part")  # a run folder in the making
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
     rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|resume\.weights\.h5|loss\.png|\.lock"
@@ -217,7 +218,7 @@ def newest_run() -> RunFolder:
     """
     youngest: dict[float, RunFolder] = {}
     for folder in RUNS.iterdir() if RUNS.is_dir() else ():
-        if folder.is_dir() and not folder.name.startswith("."):
+        if folder.is_dir() and not PART.fullmatch(folder.name):
             run = RunFolder(folder)
             for epoch in run.epochs()[-1:]:
                 youngest[run.epoch_path(epoch).stat().st_mtime_ns] = run

@@ -14,6 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
+
 from charlstm import __version__
 from charlstm.backend import Device, keras, tf
 from charlstm.batches import Windows
@@ -33,10 +35,11 @@ STEPS_IN_FLIGHT = 8
 
 @dataclass(frozen=True)
 class StepReport:
-    """One finished step; ``step`` counts from 1 within the epoch, losses are nats."""
+    """One finished step; ``step`` of ``steps`` in this epoch, from 1; losses are nats."""
 
     epoch: int
     step: int
+    steps: int
     loss: float
     smooth_loss: float
 
@@ -190,12 +193,14 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
                 job.run.place()
             total += loss
             smooth_loss = 0.999 * smooth_loss + 0.001 * loss
-            report = StepReport(epoch, step, loss, smooth_loss)
             if step % config.log_every == 0:
                 time = clock.record(config.log_every * windows.step_size, logged)
                 logged = time["seconds"]
-                job.run.append_history({"kind": "step", **asdict(report), "clock": time})
-            yield report
+                losses = {"loss": loss, "smooth_loss": smooth_loss}
+                job.run.append_history(
+                    {"kind": "step", "epoch": epoch, "step": step, **losses, "clock": time}
+                )
+            yield StepReport(epoch, step, steps, loss, smooth_loss)
         time = clock.record(steps * windows.step_size, started)
         yield _finish_epoch(trainer, job, epoch, total / steps, time)
         steps_left -= steps
@@ -217,9 +222,10 @@ def _losses(
         with _named_failures(trainer.config):
             pending.append((step, trainer.step(next(batches), key)))
         while len(pending) > (STEPS_IN_FLIGHT if 1 < step < steps else 0):
+            oldest, loss = pending.popleft()
             with _named_failures(trainer.config):
-                yield pending[0][0], float(pending[0][1])
-            pending.popleft()
+                value = float(loss)
+            yield oldest, value
 
 
 def _finish_epoch(
@@ -233,15 +239,16 @@ def _finish_epoch(
                 trainer.model, job.parts[1], sequence_length=trainer.config.sequence_length
             )
         valid_loss = found.nats_per_char
-        if not math.isfinite(valid_loss):
-            raise _not_finite(epoch, None)
+    arrays = trainer.model.arrays()
+    if not all(np.isfinite(part).all() for part in (valid_loss or 0, *arrays)):
+        raise _not_finite(epoch, None)
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}
     path = job.run.write_epoch(
         Checkpoint(
             epoch=epoch,
             model=job.model,
             vocabulary=job.vocabulary,
-            arrays=trainer.model.arrays(),
+            arrays=arrays,
             metrics=losses,
             training=asdict(trainer.config),
             versions=versions(),
@@ -293,9 +300,9 @@ class _Clock:
 
 
 def _not_finite(epoch: int, step: int | None) -> CharlstmError:
-    where = f"epoch {epoch}, {f'step {step:,}' if step else 'validation'}"
+    where = f"epoch {epoch}, {f'step {step:,}' if step else 'at its end'}"
     return CharlstmError(
-        f"{where}: the loss is not finite; nothing was saved after it; "
+        f"{where}: the loss or the weights are not finite; nothing was saved after it; "
         "try a smaller --learning-rate, or a --clip-norm such as 1"
     )
 

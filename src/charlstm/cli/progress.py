@@ -27,22 +27,25 @@ SECONDS_BETWEEN_LINES = 600  # in a log file, within an epoch
 
 
 class Progress:
-    """The account of one training on stderr."""
+    """The account of one training on stderr; close it, so that no bar is left standing."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
-        self._steps = 0
         self._said = time.monotonic()
 
     def say(self, line: str) -> None:
         """Print one line; a bar gives way to it."""
+        self.close()
+        click.echo(line, err=True)
+        self._said = time.monotonic()
+
+    def close(self) -> None:
+        """Take away a bar that is on the terminal."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        click.echo(line, err=True)
-        self._said = time.monotonic()
 
     def describe_text(self, corpus: Corpus, windows: Windows, validation: Ids) -> None:
         """Say what there is to learn from."""
@@ -61,7 +64,6 @@ class Progress:
                 f"unseen:  only the validation part has {', '.join(map(describe, unseen[:RAREST]))}"
                 + (f" and {len(unseen) - RAREST:,} more" if len(unseen) > RAREST else "")
             )
-        self._steps = windows.steps
         self.say(
             f"batches: {windows.steps:,} steps per epoch of {windows.batch_size:,} x "
             f"{windows.sequence_length:,} characters; {windows.unused:,} at the end are not used"
@@ -87,7 +89,7 @@ class Progress:
             self._move_bar(report)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self.say(
-                f"epoch {report.epoch}, step {report.step:,} of {self._steps:,}: "
+                f"epoch {report.epoch}, step {report.step:,} of {report.steps:,}: "
                 f"loss {report.loss:.4f}"
             )
 
@@ -125,7 +127,7 @@ class Progress:
         size = self._config.batch_size * self._config.sequence_length
         if self._bar is None:
             self._bar = tqdm(
-                total=self._steps * size,
+                total=report.steps * size,
                 desc=f"epoch {report.epoch}",
                 unit=" characters",
                 unit_scale=True,

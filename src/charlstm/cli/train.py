@@ -1,6 +1,8 @@
 """``charlstm train``."""
 
+import contextlib
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,33 +66,33 @@ def train(text: str | None, *, demo: bool, config: str | None, **values: Any) ->
 def _train(text: str | None, model: ModelConfig, config: TrainConfig, place: RunConfig) -> None:
     name = text or DEMO
     folder = Path(place.run or Path("checkpoints") / Path(name).stem)
-    progress = Progress(config)
-    progress.say(f"charlstm {__version__}: training on {name}, into {folder}")
+    with contextlib.closing(Progress(config)) as progress:
+        progress.say(f"charlstm {__version__}: training on {name}, into {folder}")
 
-    from charlstm import corpus as corpora
-    from charlstm.batches import Windows
-    from charlstm.run_folder import new_run, writing
+        from charlstm import corpus as corpora
+        from charlstm.batches import Windows
+        from charlstm.run_folder import new_run, writing
 
-    opened = corpora.open_text(text) if text else corpora.demo_text()
-    with new_run(folder, overwrite=place.overwrite) as run:
-        with writing(folder):
-            corpus = corpora.encode(opened, run.ids_path)
-        parts = corpora.split(
-            corpus.ids, config.validation, needed=config.batch_size * config.sequence_length + 1
-        )
-        windows = Windows(parts[0], config.batch_size, config.sequence_length)
-        run.write_corpus(corpus.identity())
-        run.write_config(to_toml({**asdict(model), **asdict(config)}))
-        progress.describe_text(corpus, windows, parts[1])
+        opened = corpora.open_text(text) if text else corpora.demo_text()
+        with new_run(folder, overwrite=place.overwrite) as run:
+            with writing(folder):
+                corpus = corpora.encode(opened, run.ids_path)
+            parts = corpora.split(
+                corpus.ids, config.validation, needed=config.batch_size * config.sequence_length + 1
+            )
+            windows = Windows(parts[0], config.batch_size, config.sequence_length)
+            run.write_corpus(corpus.identity())
+            run.write_config(to_toml({**asdict(model), **asdict(config)}))
+            progress.describe_text(corpus, windows, parts[1])
 
-        from charlstm import backend, training
+            from charlstm import backend, training
 
-        device = backend.select_device(place.device)
-        progress.describe_model(model, corpus.vocabulary, device.name)
-        trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
-        sampler = None
-        for report in training.train(trainer, training.Job(model, corpus.vocabulary, parts, run)):
-            progress.show(report)
-            if isinstance(report, training.EpochReport):
-                sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
-    click.echo(os.fspath(run.choose("best")))
+            device = backend.select_device(place.device)
+            progress.describe_model(model, corpus.vocabulary, device.name)
+            trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
+            job, sampler = training.Job(model, corpus.vocabulary, parts, run), None
+            for report in training.train(trainer, job):
+                progress.show(report)
+                if isinstance(report, training.EpochReport):
+                    sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+    sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes

@@ -1,0 +1,295 @@
+import contextlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import environment
+from numpy.testing import assert_allclose
+from oracle import Oracle
+
+from charlstm import checkpoint
+from charlstm.backend import keras, tf
+from charlstm.batches import Windows
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.errors import CharlstmError
+from charlstm.evaluation import evaluate
+from charlstm.model import build_model
+from charlstm.run_folder import RunFolder, new_run
+from charlstm.training import EpochReport, Job, StepReport, Trainer, make_optimizer, train
+from charlstm.vocabulary import Vocabulary
+
+B, T, V = 2, 3, 7
+MODEL = ModelConfig(units=5, layers=2, dropout=0.0)
+IDS = np.random.default_rng(5).integers(0, V, 60).astype(np.uint8)
+STEPS = 59 // (B * T)
+# A step so small that the weights stay what they are: losses are then the model's alone.
+STILL: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-30, "clip_norm": 0.0}
+
+
+@dataclass
+class Trained:
+    run: RunFolder
+    steps: list[StepReport]
+    epochs: list[EpochReport]
+
+    def history(self, kind: str) -> list[dict[str, Any]]:
+        lines = map(json.loads, (self.run.path / "history.jsonl").read_text().splitlines())
+        return [line for line in lines if line["kind"] == kind]
+
+
+@contextlib.contextmanager
+def training_in(
+    folder: Path, model: ModelConfig = MODEL, validation: Any = IDS[:0], **options: Any
+) -> Iterator[tuple[Trainer, Iterator[StepReport | EpochReport]]]:
+    """Begin a training in a new run folder."""
+    config = TrainConfig(**{"batch_size": B, "sequence_length": T, "epochs": 1, **options})
+    with new_run(folder, overwrite=False) as run:
+        trainer = Trainer(model, config, V, cudnn=False)
+        yield trainer, train(trainer, Job(model, Vocabulary("abcdefg"), (IDS, validation), run))
+
+
+def run_training(folder: Path, *records: Any, **options: Any) -> Trained:
+    """Train to the end."""
+    with training_in(folder, *records, **options) as (_, reports):
+        both = list(reports)
+    return Trained(
+        RunFolder(folder),
+        [report for report in both if isinstance(report, StepReport)],
+        [report for report in both if isinstance(report, EpochReport)],
+    )
+
+
+def test_the_losses_are_the_oracles_lane_by_lane(tmp_path: Path) -> None:
+    """Each lane is read as one text from a zero state, through all windows of the epoch."""
+    done = run_training(tmp_path / "run", **STILL)
+    oracles = [Oracle(done.epochs[0].path) for _ in range(B)]
+    length = STEPS * T
+    lanes = [IDS[b * length : (b + 1) * length + 1] for b in range(B)]
+    nats = np.array(
+        [
+            oracle.nats("".join("abcdefg"[i] for i in lane))
+            for oracle, lane in zip(oracles, lanes, strict=True)
+        ]
+    )
+    expected = nats.reshape(B, STEPS, T).mean(axis=(0, 2))
+    assert_allclose([report.loss for report in done.steps], expected, rtol=1e-5)
+
+
+def test_state_is_zero_at_the_start_of_every_epoch(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=2, **STILL)
+    losses = [report.loss for report in done.steps]
+    assert losses[:STEPS] == losses[STEPS:]
+
+
+def test_history_is_what_the_reports_say(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=2, log_every=2, validation=IDS[:20])
+    lines = done.history("step")
+    assert [(line["epoch"], line["step"]) for line in lines] == [
+        (epoch, step) for epoch in (1, 2) for step in range(2, STEPS + 1, 2)
+    ]
+    assert all(
+        line.keys() == {"kind", "epoch", "step", "loss", "smooth_loss", "clock"} for line in lines
+    )
+    logged = {(line["epoch"], line["step"]): line for line in lines}
+    smooth = math.log(V)
+    for step in done.steps:
+        smooth = 0.999 * smooth + 0.001 * step.loss
+        assert step.smooth_loss == pytest.approx(smooth, rel=1e-12)
+        line = logged.get((step.epoch, step.step), {})
+        assert line.get("loss", step.loss) == step.loss
+        assert line.get("smooth_loss", step.smooth_loss) == step.smooth_loss
+    for line, report in zip(done.history("epoch"), done.epochs, strict=True):
+        assert line.keys() == {"kind", "epoch", "train_loss", "valid_loss", "clock"}
+        losses = [s.loss for s in done.steps if s.epoch == line["epoch"]]
+        assert line["train_loss"] == report.train_loss == pytest.approx(np.mean(losses))
+        assert line["valid_loss"] == report.valid_loss
+        assert line["clock"].keys() == {"seconds", "characters_per_second", "at"}
+
+
+def test_an_epoch_file_has_the_weights_that_were_validated(tmp_path: Path) -> None:
+    part = IDS[:31]
+    done = run_training(tmp_path / "run", epochs=2, validation=part, learning_rate=0.1)
+    assert len(done.epochs) == 2
+    for report in done.epochs:
+        read = checkpoint.read(report.path)
+        model = build_model(MODEL, V, batch_size=1, cudnn=False)
+        model.set_arrays(read.arrays)
+        found = evaluate(model, part, sequence_length=64).nats_per_char
+        assert report.valid_loss == pytest.approx(found, abs=1e-5)
+        assert read.metrics == {"train_loss": report.train_loss, "valid_loss": report.valid_loss}
+    assert done.epochs[0].valid_loss != done.epochs[1].valid_loss
+
+
+def test_validation_does_not_disturb_the_training(tmp_path: Path) -> None:
+    with_it = run_training(tmp_path / "with", epochs=2, validation=IDS[:31])
+    without = run_training(tmp_path / "without", epochs=2)
+    assert with_it.steps == without.steps
+    assert [line["valid_loss"] for line in without.history("epoch")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "epochs"), [(1, [1]), (STEPS, [STEPS]), (STEPS + 2, [STEPS, 2])]
+)
+def test_max_steps_ends_the_epoch_it_falls_in(
+    max_steps: int, epochs: list[int], tmp_path: Path
+) -> None:
+    done = run_training(tmp_path / "run", epochs=5, max_steps=max_steps)
+    assert len(done.steps) == max_steps
+    assert done.run.epochs() == [report.epoch for report in done.epochs]
+    counts = [sum(step.epoch == report.epoch for step in done.steps) for report in done.epochs]
+    assert counts == epochs
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: Path) -> None:
+    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    one, two, other = (
+        checkpoint.read(run_training(tmp_path / name, model, seed=seed).epochs[0].path).arrays
+        for name, seed in (("one", 1), ("two", 1), ("other", 2))
+    )
+    assert all(map(np.array_equal, one, two))
+    assert not any(map(np.array_equal, one, other))
+
+
+def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list[Any]]]:
+    """Return the weights before, and the gradients and weights of each step, from plain Keras."""
+    trainer = Trainer(MODEL, config, V, cudnn=False)
+    model = build_model(MODEL, V, batch_size=B, cudnn=False, seed=config.seed)
+    before = model.arrays()
+    found = []
+    for step in range(steps):
+        window = tf.constant(Windows(IDS, B, T).window(step))
+        with tf.GradientTape() as tape:
+            logits = model(window[:, :-1])
+            loss = tf.reduce_mean(
+                keras.losses.sparse_categorical_crossentropy(
+                    window[:, 1:], logits, from_logits=True
+                )
+            )
+        gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
+        trainer.step(window, tf.constant([1, 1], tf.int64))
+        after = trainer.model.arrays()
+        model.set_arrays(after)
+        found.append([gradients, after])
+    return before, found
+
+
+def settings(**options: Any) -> TrainConfig:
+    return TrainConfig(batch_size=B, sequence_length=T, **options)
+
+
+def test_adagrad_is_the_published_one_with_its_accumulator_from_0() -> None:
+    config = settings(optimizer="adagrad", learning_rate=0.05, epsilon=1e-12, clip_norm=0.0)
+    weights, steps = weights_after(config, 3)
+    sums = [np.zeros_like(array) for array in weights]
+    for gradients, after in steps:
+        sums = [s + g**2 for s, g in zip(sums, gradients, strict=True)]
+        weights = [
+            w - 0.05 * g / np.sqrt(s + 1e-12)
+            for w, g, s in zip(weights, gradients, sums, strict=True)
+        ]
+        for expected, found in zip(weights, after, strict=True):
+            assert_allclose(found, expected, atol=1e-4)  # g / sqrt(g^2) magnifies tiny gradients
+        weights = after
+
+
+@pytest.mark.parametrize("limit", [0.01, 100.0, 0.0])
+def test_gradients_are_clipped_by_their_global_norm(limit: float) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, clip_norm=limit)
+    before, [[gradients, after]] = weights_after(config, 1)
+    norm = math.sqrt(sum(float(np.sum(g.astype(np.float64) ** 2)) for g in gradients))
+    scale = limit / norm if 0 < limit < norm else 1.0
+    for w, g, found in zip(before, gradients, after, strict=True):
+        assert_allclose(found, w - scale * g, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "sgd"])
+def test_options_reach_the_optimizer(name: str) -> None:
+    epsilon = None if name == "sgd" else 3e-5
+    made = make_optimizer(settings(optimizer=name, learning_rate=0.03, epsilon=epsilon))
+    assert float(made.learning_rate) == pytest.approx(0.03)
+    assert getattr(made, "epsilon", None) == epsilon
+    assert type(made).__name__.lower() == name
+
+
+def test_hello_is_learned(tmp_path: Path) -> None:
+    """The example that every text about character networks begins with."""
+    ids = np.array(Vocabulary("ehlo").encode("hello" * 40), np.uint8)
+    config = TrainConfig(batch_size=2, sequence_length=5, epochs=15, learning_rate=0.02)
+    model = ModelConfig(units=12, layers=1, dropout=0.1)
+    with new_run(tmp_path / "run", overwrite=False) as run:
+        trainer = Trainer(model, config, 4, cudnn=False)
+        for _ in train(trainer, Job(model, Vocabulary("ehlo"), (ids, ids[:0]), run)):
+            pass
+    assert Oracle(run.choose("best")).write("h", 19, 0, seed=0) == ("hello" * 4)[1:]
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_nothing_is_saved_after(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=r"epoch 1, step \d+: .*--learning-rate") as error:
+        run_training(tmp_path / "run", log_every=1, **{**STILL, "learning_rate": 1e38})
+    assert "\n" not in str(error.value)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["history.jsonl"]
+    assert "NaN" not in (tmp_path / "run/history.jsonl").read_text()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    """The last step of an epoch can spoil them, and no loss shows it."""
+    with training_in(tmp_path / "run", max_steps=1) as (trainer, reports):
+        next(reports)
+        trainer.model.dense.kernel.assign(trainer.model.dense.kernel * np.inf)
+        with pytest.raises(CharlstmError, match="epoch 1, at its end"):
+            next(reports)
+    assert not list((tmp_path / "run").iterdir())
+
+
+REPLICAS = """
+import sys
+import numpy as np
+from charlstm.backend import tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from charlstm.batches import Windows
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.training import Trainer
+ids = np.random.default_rng(5).integers(0, 7, 400).astype(np.uint8)
+config = TrainConfig(batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01)
+windows = Windows(ids, 4, 3)
+def losses(strategy):
+    with strategy.scope():
+        trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, cudnn=False)
+        key = tf.constant([1, 1], tf.int64)
+        return [float(trainer.step(window, key)) for window in trainer.dataset(windows)]
+one = losses(tf.distribute.get_strategy())
+two = losses(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+assert len(one) == len(two) == windows.steps, (len(one), len(two))
+print(max(abs(a - b) for a, b in zip(one, two)), one[0] - one[-1])
+"""
+
+
+def test_two_replicas_equal_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS],
+        capture_output=True,
+        env=environment(),
+        timeout=300,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    difference, learned = map(float, done.stdout.split())
+    assert difference < 1e-5
+    assert learned > 0.01
+
+
+def test_a_run_is_placed_with_its_first_step(tmp_path: Path) -> None:
+    with training_in(tmp_path / "run") as (_, reports):
+        assert not (tmp_path / "run").exists()
+        next(reports)
+        assert (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
