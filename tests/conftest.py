@@ -11,7 +11,7 @@ import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
-# Every axis of the small model has another size: layers 2, units 24, vocabulary 31, B 3, T 10.
+# Every axis of the small model has another size: layers 2, units 24, vocabulary 27, B 3, T 10.
 SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-rate 0.01".split()
 
 

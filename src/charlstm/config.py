@@ -47,9 +47,9 @@ class Option:
         """The range in words, empty if there is none."""
         words = []
         if self.low > -math.inf:
-            words.append(("above" if "low" in self.open_ends else "at least") + f" {self.low:g}")
+            words.append(f"{'above' if 'low' in self.open_ends else 'at least'} {self.low}")
         if self.high < math.inf:
-            words.append(("below" if "high" in self.open_ends else "at most") + f" {self.high:g}")
+            words.append(f"{'below' if 'high' in self.open_ends else 'at most'} {self.high}")
         return " and ".join(words)
 
     def problem(self, value: Any) -> str:

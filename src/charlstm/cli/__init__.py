@@ -9,10 +9,13 @@ import os
 import signal
 import sys
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import click
 
 from charlstm import __version__
+from charlstm.cli import interrupt
 from charlstm.cli.sample import sample
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
@@ -25,7 +28,27 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+    """A closed pipe and Ctrl+C have exit codes of their own; Click would make both 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Let nothing more be written where nobody reads, not even when Python exits.
+            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            ctx.exit(0)
+        except BaseException:
+            if not interrupt.pressed():
+                raise
+            click.echo("charlstm: interrupted", err=True)
+            ctx.exit(128 + signal.SIGINT)
+        return result
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -53,16 +76,12 @@ def main() -> None:
 
 
 def _run() -> int:
+    interrupt.listen()
     try:
         code = program.main(
             prog_name="charlstm", auto_envvar_prefix="CHARLSTM", standalone_mode=False
         )
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _leave_pipe()
-        return 0
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("charlstm: interrupted", err=True)
+    except click.Abort:  # Ctrl+C before there is a command
         return 128 + signal.SIGINT
     except CharlstmError as error:
         click.echo(f"charlstm: {error}", err=True)
@@ -71,10 +90,3 @@ def _run() -> int:
         error.show()
         return error.exit_code
     return code if isinstance(code, int) else 0
-
-
-def _leave_pipe() -> None:
-    """Let nothing more be written where nobody reads, not even when Python exits."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError):
-        os.dup2(nowhere, sys.stdout.fileno())

@@ -132,6 +132,7 @@ class Progress:
                 unit=" characters",
                 unit_scale=True,
                 leave=False,
+                dynamic_ncols=True,
                 file=sys.stderr,
             )
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)

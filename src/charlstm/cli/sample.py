@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from charlstm.cli.interrupt import interruptible
 from charlstm.cli.options import options_of, record_of
 from charlstm.config import SEED_LIMIT, SampleConfig
 from charlstm.errors import CharlstmError
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 @options_of(SampleConfig)
 @click.pass_context
 def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:
-    """Let a model write: the prime, then what it draws, on standard output.
+    """Let a trained model write.
 
+    The prime and what the model goes on with are written to standard output as they come.
     CHECKPOINT is the folder of a run or one weights file; without it, the newest run under
     checkpoints/.
 
@@ -56,11 +58,14 @@ def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> Non
 
     device = backend.select_device(config.device)
     sampler = Sampler(checkpoint, cudnn=device.cudnn)
-    _write(config.prime)
-    for drawn in sampler.sample(ids, config.length, temperature=config.temperature, seed=seed):
-        _write(checkpoint.vocabulary.decode(drawn))
-    if sys.stdout.isatty():
-        _write("\n")
+    try:
+        _write(config.prime)
+        drawn_ids = sampler.sample(ids, config.length, temperature=config.temperature, seed=seed)
+        for drawn in interruptible(drawn_ids):
+            _write(checkpoint.vocabulary.decode(drawn))
+    finally:
+        if sys.stdout.isatty():
+            _write("\n")
 
 
 def opening(vocabulary: Vocabulary) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from charlstm import __version__
+from charlstm.cli.interrupt import interruptible
 from charlstm.cli.options import options_of, record_of
 from charlstm.cli.progress import Progress
 from charlstm.config import ModelConfig, RunConfig, TrainConfig, read_toml, to_toml
@@ -91,7 +92,7 @@ def _train(text: str | None, model: ModelConfig, config: TrainConfig, place: Run
             progress.describe_model(model, corpus.vocabulary, device.name)
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
             job, sampler = training.Job(model, corpus.vocabulary, parts, run), None
-            for report in training.train(trainer, job):
+            for report in interruptible(training.train(trainer, job)):
                 progress.show(report)
                 if isinstance(report, training.EpochReport):
                     sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)

@@ -1,0 +1,424 @@
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, Run, environment
+
+from charlstm import __version__
+from charlstm.cli import program
+
+LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
+HELP = [[], *([name] for name in sorted(program.commands))]
+
+
+def lines_of(stderr: bytes) -> list[str]:
+    return stderr.decode().splitlines()
+
+
+def only_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the one line that an error is, after the one that says what will be done."""
+    lines = [line for line in lines_of(done.stderr) if line.startswith("charlstm: ")]
+    assert done.returncode == 1, done.stderr.decode()
+    assert len(lines) == 1
+    assert lines_of(done.stderr)[-1] == lines[0]
+    assert done.stdout == b""
+    return lines[0]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(LONG_TEXT, "utf-8")
+    return path
+
+
+WITHOUT_IMPORTS = """
+import sys
+from charlstm.cli import main
+sys.argv = ["charlstm", *sys.argv[1:]]
+try:
+    main()
+finally:
+    heavy = {"tensorflow", "keras", "numpy", "h5py", "tqdm"} & sys.modules.keys()
+    assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        *(([*command, "--help"], 0) for command in HELP),
+        (["--version"], 0),
+        (["wat"], 2),
+        (["train"], 2),
+        (["train", "a", "--demo"], 2),
+        (["train", "a", "--units", "none"], 2),
+        (["train", "a", "--dropout", "1"], 2),
+        (["sample", "--temperature", "-1"], 2),
+        (["sample", "--epoch", "0"], 2),
+    ],
+)
+def test_help_version_and_usage_import_nothing_heavy(arguments: list[str], code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_IMPORTS, *arguments],
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_version_names_what_computes(charlstm: Run) -> None:
+    assert re.fullmatch(
+        rf"charlstm {__version__}, keras 3\.\d+\.\d+, tensorflow 2\.\d+\.\d+\n",
+        charlstm("--version").stdout.decode(),
+    )
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_readme_shows_the_help_as_it_is(command: list[str], charlstm: Run) -> None:
+    """README holds every help text, 80 columns wide, under the command that prints it."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    shown = " ".join(["$ charlstm", *command, "--help"])
+    printed = charlstm(*command, "--help", COLUMNS="80").stdout.decode()
+    assert f"```console\n{shown}\n{printed}```\n" in readme
+
+
+@pytest.mark.parametrize("command", sorted(program.commands))
+def test_every_option_has_a_help(command: str) -> None:
+    for parameter in program.commands[command].params:
+        assert parameter.param_type_name == "argument" or parameter.to_info_dict()["help"]
+
+
+def test_training_prints_the_best_file_and_nothing_else(trained: Path) -> None:
+    printed = (trained.parents[1] / "out").read_text()
+    assert re.fullmatch(r"checkpoints/words/epoch-00[12]\.weights\.h5\n", printed)
+    assert (trained.parents[1] / printed.strip()).is_file()
+
+
+def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
+    log = (trained.parents[1] / "err").read_text()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", log)
+    assert not re.search(r"tensorflow|absl|oneDNN|WARNING|^[IWE]\d{4}", log, re.MULTILINE)
+    expected = (
+        r"charlstm [\d.]+: training on words\.txt, into checkpoints/words",
+        r"text: +\d,\d{3} characters, 27 distinct",
+        r"rarest: +.*\(U\+[0-9A-F]{4,}\) \d+",
+        r"split: +\d,\d{3} for training, \d+ for validation",
+        r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
+        r"model: +2 x LSTM\(24\), dropout 0.2: [\d,]+ parameters",
+        r"device: +CPU, \d+ cores",
+        *(
+            rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
+            rf"nats \([\d.]+ bits per character\); [\d,]+ characters/s; \S+/epoch-00{n}.weights.h5"
+            for n in (1, 2)
+        ),
+    )
+    places = [re.search(f"^{line}$", log, re.MULTILINE) for line in expected]
+    assert all(places), expected[places.index(None)]
+    starts = [place.start() for place in places if place]
+    assert starts == sorted(starts)
+    after = re.split(r"^epoch \d of 2: .*\n", log, flags=re.MULTILINE)[1:]
+    assert [len(sample.removesuffix("\n\n")) for sample in after] == [256, 256]
+
+
+def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),
+        *("epoch-001.weights.h5", "epoch-002.weights.h5"),
+    }
+    corpus = json.loads((trained / "corpus.json").read_text())
+    assert corpus["size"] == (trained.parents[1] / "words.txt").stat().st_size
+    assert len(corpus["vocabulary"]) == len(corpus["counts"]) == 27
+    assert corpus["id_bytes"] == 1
+    assert sum(corpus["counts"]) == (trained / "corpus.ids").stat().st_size
+
+
+def test_characters_only_in_the_validation_part_are_named(charlstm: Run, words: Path) -> None:
+    words.write_text(LONG_TEXT + "★", "utf-8")
+    done = charlstm("train", words, *SMALL, "--max-steps", "1")
+    assert "unseen:  only the validation part has '★' (U+2605)" in done.stderr.decode()
+
+
+def test_a_runs_configuration_repeats_it(charlstm: Run, words: Path) -> None:
+    charlstm("train", words, *SMALL, *"--max-steps 5 --seed 3 --epsilon 1e-5".split())
+    folder = words.parent / "checkpoints"
+    done = charlstm(
+        *("train", words, "--run", "checkpoints/again"),
+        *("--config", "checkpoints/words/config.toml"),
+    )
+    assert done.stdout == b"checkpoints/again/epoch-001.weights.h5\n"
+    first, again = (folder / name for name in ("words", "again"))
+    assert (first / "config.toml").read_bytes() == (again / "config.toml").read_bytes()
+    losses = [
+        json.loads((run / "history.jsonl").read_text().splitlines()[-1]) for run in (first, again)
+    ]
+    assert losses[0]["train_loss"] == losses[1]["train_loss"]
+    assert losses[0]["valid_loss"] == losses[1]["valid_loss"]
+
+
+def test_command_line_beats_environment_beats_file_beats_default(
+    charlstm: Run, words: Path
+) -> None:
+    (words.parent / "mine.toml").write_text("units = 11\nlayers = 1\nbatch_size = 3\nseed = 9\n")
+    done = charlstm(
+        *("train", words, "--config", "mine.toml", "--units", "13", "--max-steps", "1"),
+        CHARLSTM_TRAIN_UNITS="12",
+        CHARLSTM_TRAIN_BATCH_SIZE="4",
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    config = (words.parent / "checkpoints/words/config.toml").read_text().splitlines()
+    for line in ("units = 13", "batch_size = 4", "layers = 1", "seed = 9", "epochs = 20"):
+        assert line in config
+
+
+def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) -> None:
+    """Errors that need no TensorFlow: each is named, and how to go on."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "same").write_text("aaaa")
+    (tmp_path / "short").write_text("0123456789")
+    (tmp_path / "latin").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "wide").write_bytes("hello".encode("utf-16"))
+    (tmp_path / "random").write_bytes(bytes(range(256)))
+    (tmp_path / "bad.toml").write_text("unit = 3")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for arguments, complaint in {
+        "none": "none: No such file or directory",
+        "folder": "folder: a directory",
+        "-": "-: the text is read twice",
+        "empty": "empty: empty",
+        "same": "same: only 'a', over and over",
+        "short": r"one step needs 2,049, .* must have 2,277; .* --batch-size, --sequence-length",
+        "latin": r"latin: not UTF-8: byte 0xE9 at offset 3; .*iconv -f WINDOWS-1252",
+        "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
+        "random": "random: not UTF-8: byte 0x80 at offset 128",
+        "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",
+        "short --config nowhere": "nowhere: .*shipped configurations are demo, keras-2016",
+        "short --run other": "other: holds notes.txt, which is not part of a run",
+        "short --run other --overwrite": "other: holds notes.txt, which is not part of a run",
+        "short --run empty/below": "empty/below: cannot be written",
+    }.items():
+        line = only_line(charlstm("train", *arguments.split()))
+        assert re.search(complaint, line), line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_errors_of_the_device_are_one_line_and_leave_nothing(charlstm: Run, words: Path) -> None:
+    if charlstm("train", words, *SMALL, *"--device gpu --max-steps 1".split()).returncode == 0:
+        pytest.skip("there is a GPU")
+    for options, complaint in {
+        "--device gpu": "TensorFlow sees no GPU",
+        "--units 400000": "out of memory on the device; reduce --batch-size",
+    }.items():
+        line = only_line(charlstm("train", words, *SMALL, *options.split()))
+        assert complaint in line
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(words: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    words.write_text(LONG_TEXT * 100, "utf-8")
+    done = subprocess.run(
+        [
+            *("bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "-"),
+            *(sys.executable, "-m", "charlstm", "train", "words.txt", *SMALL),
+        ],
+        cwd=words.parent,
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert "checkpoints/words: cannot be written: File too large" in only_line(done)
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_a_run_that_exists_is_kept_unless_told(charlstm: Run, words: Path) -> None:
+    folder = words.parent / "checkpoints/words"
+    charlstm("train", words, *SMALL, "--max-steps", "1")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "replace it with --overwrite" in only_line(charlstm("train", words, *SMALL))
+    only_line(charlstm("train", words, "--overwrite", "--batch-size", "99999"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / "epoch-007.weights.h5").touch()
+    done = charlstm("train", words, *SMALL, *"--max-steps 1 --overwrite --seed 2".split())
+    assert done.returncode == 0
+    assert {path.name for path in folder.iterdir()} == before.keys()
+    assert (folder / "config.toml").read_bytes() != before["config.toml"]
+
+
+def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path: Path) -> None:
+    weights = trained / "epoch-002.weights.h5"
+    (tmp_path / "cut.weights.h5").write_bytes(weights.read_bytes()[:-100])
+    (tmp_path / "text").write_text("hello")
+    refused: list[tuple[list[str | Path], str]] = [
+        ([], r"checkpoints/: no run with a finished epoch"),
+        (["none"], "none: no such run or weights file"),
+        (["."], r"\.: no finished epoch in it"),
+        (["text"], "text: not a weights file of charlstm"),
+        (["cut.weights.h5"], r"cut\.weights\.h5: damaged or cut short"),
+        ([weights, "--epoch", "1"], "one weights file, so --epoch does not apply"),
+        ([trained, "--epoch", "3"], "has no epoch 3; there are 1, 2"),
+        ([trained, "--prime", "the Zyk Z"], r"'Z' \(U\+005A\), 'k' \(U\+006B\), 'y'"),
+        ([trained, "--prime", os.fsdecode(b"\xff")], "--prime: not UTF-8"),
+    ]
+    for arguments, complaint in refused:
+        line = only_line(charlstm("sample", *arguments))
+        assert re.search(complaint, line), line
+
+
+def test_one_weights_file_elsewhere_is_enough(charlstm: Run, trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a.h5"
+    copy.write_bytes((trained / "epoch-002.weights.h5").read_bytes())
+    options = "--prime the --length 20 --seed 1".split()
+    alone = charlstm("sample", "a.h5", *options)
+    assert alone.stdout.decode().startswith("the")
+    assert len(alone.stdout.decode()) == 23
+    assert alone.stdout == charlstm("sample", trained, "--epoch", "last", *options).stdout
+
+
+def test_settings_of_keras_are_neither_used_nor_written(
+    charlstm: Run, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".keras").mkdir()
+    settings = tmp_path / ".keras" / "keras.json"
+    settings.write_text('{"floatx": "float16", "backend": "torch", "epsilon": 0.5}')
+    done = charlstm("sample", trained, "--length", "5", HOME=str(tmp_path), KERAS_BACKEND="jax")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "torch" in settings.read_text()
+    settings.unlink()
+    settings.parent.rmdir()
+    settings.parent.touch()  # a home in which no folder can be made
+    done = charlstm("sample", trained, "--length", "5", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_closed_pipe_ends_it_quietly(trained: Path) -> None:
+    done = subprocess.run(
+        [
+            *("bash", "-c", 'set -o pipefail; "$@" | head -c 100', "-"),
+            *(sys.executable, "-m", "charlstm", "sample", trained, "--length", "100000"),
+            *("--seed", "1"),
+        ],
+        env=environment(),
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(done.stdout) == 100
+    assert len(lines_of(done.stderr)) == 1
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "charlstm", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(path)
+
+
+def test_interrupted_before_the_first_step_leaves_nothing(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL)
+    wait_for(words.parent / "checkpoints/.words.part/config.toml", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert lines_of(err)[-1] == "charlstm: interrupted"
+    assert b"Traceback" not in err
+    assert list(words.parent.iterdir()) == [words]
+
+
+def test_interrupted_in_training_keeps_the_epochs_that_are_done(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
+    wait_for(words.parent / "checkpoints/words/epoch-002.weights.h5", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert lines_of(err)[-1] == "charlstm: interrupted"
+    assert b"Traceback" not in err
+    assert not list(words.parent.rglob("*.tmp"))
+    assert not list(words.parent.rglob("*.part"))
+
+
+def on_a_terminal(folder: Path, *arguments: str | Path, interrupt_at: str = "") -> tuple[int, str]:
+    """Run the program with a terminal for all streams; return its exit code and what it shows."""
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(folder)
+        command = [sys.executable, "-m", "charlstm", *map(str, arguments)]
+        os.execve(sys.executable, command, environment(TERM="xterm"))
+    termios.tcsetwinsize(terminal, (25, 100))
+    shown, pressed = b"", not interrupt_at
+    while True:
+        ready, _, _ = select.select([terminal], [], [], 120)
+        assert ready, shown
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            piece = b""
+        if not piece:
+            break
+        shown += piece
+        if not pressed and re.search(interrupt_at, shown.decode("utf-8", "replace"), re.DOTALL):
+            os.write(terminal, b"\x03")
+            pressed = True
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown.decode()
+
+
+def test_a_terminal_shows_a_bar_an_epoch(words: Path) -> None:
+    code, shown = on_a_terminal(words.parent, "train", words, *SMALL, "--epochs", "2")
+    assert code == 0
+    for epoch in ("1", "2"):
+        assert re.search(rf"epoch {epoch}: +\d+%\|.*\dk? characters/s, loss \d\.\d+", shown)
+    assert shown.endswith("checkpoints/words/epoch-002.weights.h5\r\n")
+
+
+def test_interrupted_on_a_terminal_no_bar_is_left(words: Path) -> None:
+    code, shown = on_a_terminal(
+        words.parent, "train", words, *SMALL, "--epochs", "9999", interrupt_at=r"epoch 2: +[1-9]"
+    )
+    assert code == 130, shown
+    assert shown.endswith("\rcharlstm: interrupted\r\n")
+
+
+def test_on_a_terminal_a_text_ends_its_line(trained: Path, tmp_path: Path) -> None:
+    weights = trained / "epoch-001.weights.h5"
+    options = "--prime the --length 3 --seed 1".split()
+    code, shown = on_a_terminal(tmp_path, "sample", weights, *options)
+    assert code == 0
+    assert shown.endswith("\n")
+    assert shown.splitlines()[1].startswith("the")
+
+
+def test_interrupted_on_a_terminal_a_text_ends_its_line_too(trained: Path, tmp_path: Path) -> None:
+    options = "--prime the --length 99999999".split()
+    code, shown = on_a_terminal(tmp_path, "sample", trained, *options, interrupt_at="the.{99}")
+    assert code == 130, shown
+    assert shown.endswith("\r\ncharlstm: interrupted\r\n")
