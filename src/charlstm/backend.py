@@ -26,7 +26,7 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl+C
             captured.seek(0)
             os.write(saved, captured.read())
             raise

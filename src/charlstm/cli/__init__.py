@@ -72,7 +72,12 @@ program.add_command(sample)
 
 def main() -> None:
     """Run the program and exit: 0, 1 for what a user can fix, 2 for usage, 130 for Ctrl+C."""
-    sys.exit(_run())
+    code = _run()
+    if interrupt.pressed():
+        # Where Ctrl+C meets the exec of a string, of which imports are full, Python remembers it
+        # and ends by the signal, whatever was made of the exception since.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run() -> int:
