@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from charlstm.backend import keras, tf
 from charlstm.config import ModelConfig
+from charlstm.recurrence import LSTM
 
 State = list[NDArray[np.float32]]
 
@@ -53,7 +54,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         self.batch_size = batch_size
         initializers = _initializers(seed, config.layers + 1)
         self.lstms = [
-            keras.layers.LSTM(
+            LSTM(
                 config.units,
                 return_sequences=True,
                 stateful=True,

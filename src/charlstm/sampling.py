@@ -25,6 +25,7 @@ class Sampler:
         self._chunk = tf.function(
             self._generate,
             autograph=False,
+            jit_compile=not cudnn,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
                 tf.TensorSpec((1,), tf.int32),
                 tf.TensorSpec((CHUNK,), tf.int32),

@@ -1,0 +1,57 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charlstm import recurrence
+from charlstm.backend import keras, tf
+
+U, INPUTS = 5, 7
+
+
+def outcome(layer: Any, x: Any, states: list[Any], upstream: list[Any]) -> list[Any]:
+    """Return outputs, states and the gradients of all that they depend on."""
+    variables = layer.trainable_variables
+    with tf.GradientTape() as tape:
+        tape.watch([x, *states])
+        results = layer(x, initial_state=states)
+        loss = sum(tf.reduce_sum(r * u) for r, u in zip(results, upstream, strict=True))
+    return [*results, *tape.gradient(loss, [x, *states, *variables])]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 11])
+@pytest.mark.parametrize("batch", [1, 3, 16, 24])  # 16 and 24: in groups of rows
+def test_results_and_gradients_are_those_of_keras(
+    steps: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    random = np.random.default_rng(3)
+
+    def some(*shape: int) -> Any:
+        return tf.constant(random.normal(size=shape), tf.float32)
+
+    x, states = some(batch, steps, INPUTS), [some(batch, U), some(batch, U)]
+    upstream = [some(batch, steps, U), some(batch, U), some(batch, U)]
+    layers = [
+        kind(U, return_sequences=True, return_state=True, use_cudnn=False)
+        for kind in (keras.layers.LSTM, recurrence.LSTM)
+    ]
+    for layer in layers:
+        layer.build(x.shape)
+    weights = [random.normal(size=v.shape).astype("f4") for v in layers[0].trainable_variables]
+    for layer in layers:
+        layer.set_weights(weights)
+    theirs, ours = (outcome(layer, x, states, upstream) for layer in layers)
+    for expected, found in zip(theirs, ours, strict=True):
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_groups_hold_every_row_once_and_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores in (1, 2, 3, 64):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        for batch in (1, 2, 7, 16, 17, 24, 96):
+            groups = recurrence._groups(batch)  # noqa: SLF001 - what the cores share out
+            assert [row for start, stop in groups for row in range(start, stop)] == [*range(batch)]
+            assert len(groups) <= cores
+            assert len({stop - start for start, stop in groups}) == 1
+            assert len(groups) == 1 or batch // len(groups) >= recurrence.ROWS_PER_GROUP
