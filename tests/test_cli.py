@@ -253,10 +253,15 @@ def test_a_run_that_exists_is_kept_unless_told(charlstm: Run, words: Path) -> No
     only_line(charlstm("train", words, "--overwrite", "--batch-size", "99999"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     (folder / "epoch-007.weights.h5").touch()
+    encoding = (folder / "corpus.ids").stat().st_ino
     done = charlstm("train", words, *SMALL, *"--max-steps 1 --overwrite --seed 2".split())
     assert done.returncode == 0
     assert {path.name for path in folder.iterdir()} == before.keys()
     assert (folder / "config.toml").read_bytes() != before["config.toml"]
+    assert (folder / "corpus.ids").stat().st_ino == encoding  # the text has not changed
+    words.write_bytes(words.read_bytes()[::-1])
+    charlstm("train", words, *SMALL, *"--max-steps 1 --overwrite".split())
+    assert (folder / "corpus.ids").read_bytes() == before["corpus.ids"][::-1]
 
 
 def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from charlstm import corpus
-from charlstm.corpus import Corpus, Text, encode, only_in, split
+from charlstm.corpus import Corpus, Text, encode, only_in, open_text, reuse, split
 from charlstm.errors import CharlstmError
 
 MIXED = (
@@ -121,6 +122,76 @@ def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> Non
 def test_characters_that_only_one_part_has_are_found(tmp_path: Path) -> None:
     found = encode_bytes(b"abcabcabcxaybx", tmp_path)
     assert only_in(found.ids[9:], found) == "xy"
+
+
+@pytest.fixture
+def encoded(tmp_path: Path) -> tuple[Path, Path, Corpus]:
+    """Return a text, its id file and its corpus."""
+    path = tmp_path / "text"
+    path.write_bytes(b"hello, hello")
+    return path, tmp_path / "ids", encode(open_text(str(path)), tmp_path / "ids")
+
+
+def test_an_encoding_is_used_again_until_the_text_is_another(
+    encoded: tuple[Path, Path, Corpus],
+) -> None:
+    path, ids_path, corpus = encoded
+    identity = json.loads(json.dumps(corpus.identity()))
+    again = reuse(open_text(str(path)), ids_path, identity)
+    assert again
+    assert again.identity() == identity
+    assert again.vocabulary.decode(again.ids) == "hello, hello"
+    os.utime(path, ns=(1, 1))  # touched: the same by its SHA-256
+    again = reuse(open_text(str(path)), ids_path, identity)
+    assert again
+    assert again.mtime_ns == 1
+    path.write_bytes(b"hello, hellO")
+    assert reuse(open_text(str(path)), ids_path, identity) is None
+
+
+def test_a_text_in_memory_has_no_time_so_it_is_read(encoded: tuple[Path, Path, Corpus]) -> None:
+    _, ids_path, corpus = encoded
+    identity = corpus.identity() | {"mtime_ns": 0}
+    assert reuse(Text("text", io.BytesIO(b"hello, hello")), ids_path, identity)
+    assert reuse(Text("text", io.BytesIO(b"hello, hellO")), ids_path, identity) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocabulary": "oleh, "},
+        {"vocabulary": ""},
+        {"counts": [1]},
+        {"counts": "some"},
+        {"size": "12"},
+        {"sha256": None},
+    ],
+)
+def test_an_identity_that_does_not_fit_is_not_used(
+    change: dict[str, object], encoded: tuple[Path, Path, Corpus]
+) -> None:
+    path, ids_path, corpus = encoded
+    os.utime(path, ns=(1, 1))
+    identities: list[object] = [None, [], "text", corpus.identity() | change]
+    for garbage in identities:
+        assert reuse(open_text(str(path)), ids_path, garbage) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 12, b"\xff" * 12, b"\0" * 11])
+def test_an_id_file_that_is_damaged_is_not_used(
+    content: bytes, encoded: tuple[Path, Path, Corpus]
+) -> None:
+    path, ids_path, corpus = encoded
+    ids_path.write_bytes(content)
+    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+    ids_path.unlink()
+    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+
+
+def test_the_progress_counts_both_readings(tmp_path: Path) -> None:
+    told: list[int] = []
+    encode(Text("text", io.BytesIO(MIXED.encode())), tmp_path / "ids", told.append)
+    assert sum(told) == 2 * len(MIXED.encode())
 
 
 MEASURE = """

@@ -10,7 +10,7 @@ import math
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -103,16 +103,17 @@ def demo_text() -> Text:
     return Text("demo", io.BytesIO(text.encode()))
 
 
-def encode(text: Text, ids_path: Path) -> Corpus:
+def encode(text: Text, ids_path: Path, advance: Callable[[int], object] | None = None) -> Corpus:
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
-    The text is read twice: for its vocabulary, then to encode it.
+    The text is read twice: for its vocabulary, then to encode it. ``advance`` is told of every
+    piece how many bytes it has, in both readings.
 
     Raises CharlstmError for a text that is not UTF-8, empty, of a single distinct character, or
     that changes meanwhile. OSError, from writing, passes: the caller knows the folder.
     """
     size, mtime_ns = text.stamp()
-    reader = _Reader(text, size)
+    reader = _Reader(text, size, advance)
     totals = np.zeros(CODE_POINTS, np.int64)
     for points in reader.code_points():
         counted = np.bincount(points)
@@ -122,10 +123,10 @@ def encode(text: Text, ids_path: Path) -> Corpus:
         what = f"only {chr(present[0])!r}, over and over" if len(present) else "empty"
         raise CharlstmError(f"{text.name}: {what}; there is nothing to learn from it")
     vocabulary = Vocabulary("".join(map(chr, present)))
-    again = _Reader(text, size)
+    again = _Reader(text, size, advance)
     with ids_path.open("wb") as file:
         for points in again.code_points():
-            file.write(vocabulary.table[points].tobytes())
+            file.write(vocabulary.table.take(points).tobytes())
         file.flush()
         os.fsync(file.fileno())
     if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
@@ -138,6 +139,40 @@ def encode(text: Text, ids_path: Path) -> Corpus:
         sha256=reader.sha256(),
         ids=np.memmap(ids_path, vocabulary.id_dtype, mode="r"),
     )
+
+
+def reuse(text: Text, ids_path: Path, identity: Any) -> Corpus | None:
+    """Return the corpus that an earlier encoding left, if it is of this text and whole, or None.
+
+    ``identity`` is what ``Corpus.identity`` gave, read back from a file that may hold anything. A
+    text with another time of change, or without one, must have the same SHA-256.
+    """
+    match identity:
+        case {
+            "size": int(size),
+            "mtime_ns": int(mtime_ns),
+            "sha256": str(sha256),
+            "vocabulary": str(characters),
+            "counts": list(counts),
+        } if list(characters) == sorted(set(characters)) and len(characters) >= FEWEST:
+            vocabulary = Vocabulary(characters)
+        case _:
+            return None
+    stamp = text.stamp()
+    if stamp[0] != size or not ids_path.is_file() or not ids_path.stat().st_size:
+        return None
+    if stamp[1] != mtime_ns or not mtime_ns:
+        reader = _Reader(text, size)
+        reader.read()
+        if reader.sha256() != sha256 or text.stamp() != stamp:
+            return None
+    ids: Ids = np.memmap(ids_path, np.uint8, mode="r")
+    if len(ids) % vocabulary.id_dtype.itemsize:
+        return None
+    ids = ids.view(vocabulary.id_dtype)
+    if _counts(ids, len(vocabulary)) != counts:
+        return None
+    return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
 
 
 def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
@@ -166,22 +201,39 @@ def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
 
 def only_in(part: Ids, corpus: Corpus) -> str:
     """Return the characters that the corpus has in this part and nowhere else."""
-    counts = np.zeros(len(corpus.vocabulary), np.int64)
-    for start in range(0, len(part), CHUNK_BYTES):
-        counts += np.bincount(part[start : start + CHUNK_BYTES], minlength=len(counts))
+    counts = np.array(_counts(part, len(corpus.vocabulary)))
     return corpus.vocabulary.decode(np.flatnonzero((counts > 0) & (counts == corpus.counts)))
+
+
+def _counts(ids: Ids, vocab_size: int) -> list[int]:
+    """Return how often each id occurs; empty if there is one that no vocabulary entry has."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(ids), CHUNK_BYTES):
+        counted = np.bincount(ids[start : start + CHUNK_BYTES], minlength=vocab_size)
+        if len(counted) > vocab_size:
+            return []
+        counts += counted
+    return counts.tolist()
 
 
 class _Reader:
     """One reading of a text, from its start to the size it had when it was opened."""
 
-    def __init__(self, text: Text, size: int) -> None:
+    def __init__(
+        self, text: Text, size: int, advance: Callable[[int], object] | None = None
+    ) -> None:
         self._text = text
         self._size = size
+        self._advance = advance
         self._digest = hashlib.sha256()
 
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    def read(self) -> None:
+        """Read for the digest alone."""
+        for _ in self._chunks():
+            pass
 
     def code_points(self) -> Iterator[NDArray[np.unsignedinteger]]:
         """Yield the code points in pieces, each of shape (some,); a byte order mark is dropped."""
@@ -212,6 +264,8 @@ class _Reader:
             self._digest.update(chunk)
             left -= len(chunk)
             yield chunk
+            if self._advance:
+                self._advance(len(chunk))
 
     def _decode(
         self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False

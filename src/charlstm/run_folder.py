@@ -61,6 +61,12 @@ class RunFolder:
         with writing(self.path):
             write_file(self.path / CORPUS, json.dumps(identity).encode())
 
+    def read_corpus(self) -> Any:
+        """Return what ``write_corpus`` kept, unchecked; None if that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.path / CORPUS).read_bytes())
+        return None
+
     def epoch_path(self, epoch: int) -> Path:
         """Return the weights file of an epoch, which need not exist."""
         return self.path / f"epoch-{epoch:03d}.weights.h5"
@@ -136,6 +142,18 @@ class NewRun(RunFolder):
         target = Path(os.path.realpath(place))
         self._target = target
         super().__init__(target.with_name(f".{target.name}.part"))
+
+    @property
+    def replaced(self) -> RunFolder:
+        """The run that stands in the place, which need not exist."""
+        return RunFolder(self._target)
+
+    def keep_ids(self) -> None:
+        """Take over the id file of the run that is replaced."""
+        try:
+            os.link(self.replaced.ids_path, self.ids_path)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.replaced.ids_path, self.ids_path)
 
     def place(self) -> None:
         """Give the folder its name; an older run there goes now, if it may.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from charlstm.config import ModelConfig, SampleConfig, TrainConfig
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
     from charlstm.batches import Windows
-    from charlstm.corpus import Corpus, Ids
+    from charlstm.corpus import Corpus, Ids, Text
     from charlstm.sampling import Sampler
     from charlstm.training import EpochReport, StepReport
     from charlstm.vocabulary import Vocabulary
@@ -46,6 +47,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def encoding(self, text: Text) -> Callable[[int], object] | None:
+        """Return what is to be told how many bytes were read; the text is read twice."""
+        if not self._terminal:
+            return None
+        self._bar = _bar("encoding", 2 * text.stamp()[0], "B", delay=0.5)
+        return self._bar.update  # type: ignore[no-any-return] # tqdm's types do not say
 
     def describe_text(self, corpus: Corpus, windows: Windows, validation: Ids) -> None:
         """Say what there is to learn from."""
@@ -122,21 +130,26 @@ class Progress:
         )
 
     def _move_bar(self, report: StepReport) -> None:
-        from tqdm import tqdm
-
         size = self._config.batch_size * self._config.sequence_length
         if self._bar is None:
-            self._bar = tqdm(
-                total=report.steps * size,
-                desc=f"epoch {report.epoch}",
-                unit=" characters",
-                unit_scale=True,
-                leave=False,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
+            self._bar = _bar(f"epoch {report.epoch}", report.steps * size, " characters")
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
         self._bar.update(size)
+
+
+def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        unit_scale=True,
+        leave=False,
+        dynamic_ncols=True,
+        delay=delay,
+        file=sys.stderr,
+    )
 
 
 def _loss(nats: float) -> str:

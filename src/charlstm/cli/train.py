@@ -77,7 +77,12 @@ def _train(text: str | None, model: ModelConfig, config: TrainConfig, place: Run
         opened = corpora.open_text(text) if text else corpora.demo_text()
         with new_run(folder, overwrite=place.overwrite) as run:
             with writing(folder):
-                corpus = corpora.encode(opened, run.ids_path)
+                corpus = corpora.reuse(opened, run.replaced.ids_path, run.replaced.read_corpus())
+                if corpus:
+                    run.keep_ids()
+                else:
+                    advance = progress.encoding(opened)
+                    corpus = corpora.encode(opened, run.ids_path, advance)
             parts = corpora.split(
                 corpus.ids, config.validation, needed=config.batch_size * config.sequence_length + 1
             )
