@@ -55,9 +55,9 @@ class Oracle:
             [row[self.characters.index(c)] for row, c in zip(logits, text[1:], strict=True)]
         )
 
-    def write(self, prime: str, length: int, temperature: float, seed: int) -> str:
+    def write(self, prime: str, length: int, temperature: float, seed: int, stream: int = 0) -> str:
         """Return what the model draws after the prime."""
-        uniform = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
+        uniform = np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
         logits, drawn = self.logits(prime)[-1], ""
         for _ in range(length):
             if temperature:

@@ -29,7 +29,7 @@ def read(weights: Path) -> Checkpoint:
 def write(read: Checkpoint, prime: str, length: int, temperature: float, seed: int = 5) -> str:
     ids = read.vocabulary.encode(prime)
     drawn = Sampler(read, cudnn=False).sample(ids, length, temperature=temperature, seed=seed)
-    return "".join(map(read.vocabulary.decode, drawn))
+    return "".join(read.vocabulary.decode(ids) for (ids,) in drawn)
 
 
 def test_logits_equal_the_oracle(read: Checkpoint, weights: Path) -> None:
@@ -65,7 +65,7 @@ def test_nothing_is_left_of_the_text_before(read: Checkpoint) -> None:
     sampler = Sampler(read, cudnn=False)
     ids = read.vocabulary.encode("gate")
     first, second = (
-        np.concatenate([*sampler.sample(ids, 40, temperature=1, seed=1)]) for _ in range(2)
+        np.concatenate([*sampler.sample(ids, 40, temperature=1, seed=1)], 1) for _ in range(2)
     )
     assert np.array_equal(first, second)
 
@@ -104,6 +104,16 @@ def test_the_command_writes_the_prime_and_the_oracles_text(charlstm: Run, weight
     )
     assert done.returncode == 0
     assert done.stdout.decode() == LONG + Oracle(weights).write(LONG, 60, 0, seed=0)
+
+
+@pytest.mark.parametrize("length", [0, 70])
+def test_samples_are_whole_and_each_the_oracles(length: int, charlstm: Run, weights: Path) -> None:
+    done = charlstm(
+        "sample", weights, "--prime", "gate", *f"--samples 3 --length {length} --seed 6".split()
+    )
+    texts = ["gate" + Oracle(weights).write("gate", length, 1, seed=6, stream=i) for i in range(3)]
+    assert done.stdout.decode() == "".join(f"{text}\n" for text in texts)
+    assert len(set(texts)) == (3 if length else 1)
 
 
 def test_without_a_prime_a_newline_opens_and_is_not_shown(charlstm: Run, weights: Path) -> None:

@@ -149,6 +149,7 @@ class SampleConfig:
 
     prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
     length: int = option(256, "Characters to draw.", low=0)
+    samples: int = option(1, "Texts to draw; above 1, each is printed whole.", low=1)
     temperature: float = option(
         1.0, "Below 1 likelier characters, above 1 bolder ones; 0: always the likeliest.", low=0
     )

@@ -15,11 +15,12 @@ DRAWN = -1  # in place of an id that is forced
 
 
 class Sampler:
-    """A batch-1 stateful model and the compiled loop around it."""
+    """A stateful model that writes ``samples`` texts side by side, and the compiled loop."""
 
-    def __init__(self, checkpoint: Checkpoint, *, cudnn: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, cudnn: bool, samples: int = 1) -> None:
+        self._samples = samples
         self._model = build_model(
-            checkpoint.model, len(checkpoint.vocabulary), batch_size=1, cudnn=cudnn
+            checkpoint.model, len(checkpoint.vocabulary), batch_size=samples, cudnn=cudnn
         )
         self.load(checkpoint)
         self._chunk = tf.function(
@@ -27,9 +28,9 @@ class Sampler:
             autograph=False,
             jit_compile=not cudnn,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
-                tf.TensorSpec((1,), tf.int32),
+                tf.TensorSpec((samples,), tf.int32),
                 tf.TensorSpec((CHUNK,), tf.int32),
-                tf.TensorSpec((CHUNK, 1), tf.float64),
+                tf.TensorSpec((CHUNK, samples), tf.float64),
                 tf.TensorSpec((), tf.float64),
             ],
         )
@@ -41,26 +42,27 @@ class Sampler:
     def sample(
         self, prime: NDArray[np.int32], length: int, *, temperature: float, seed: int
     ) -> Iterator[NDArray[np.int32]]:
-        """Yield the drawn ids in pieces, each of shape (some,), ``length`` in all.
+        """Yield the drawn ids in pieces, each of shape (samples, some), ``length`` in all.
 
         The prime, at least one id, is consumed once, by the same loop: its ids are forced where
-        others are drawn. Character t takes the t-th number of ``uniforms``.
+        others are drawn. Character t of text i takes the t-th number of stream i of ``uniforms``.
         """
-        uniform = uniforms(seed, 0)
+        streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
-        previous, rest = prime[:1], prime[1:]
+        previous, rest = np.full(self._samples, prime[0]), prime[1:]
         while length > 0:
             given, rest = rest[:CHUNK], rest[CHUNK:]
             plan = np.full(CHUNK, DRAWN, np.int32)
             plan[: len(given)] = given
-            numbers = np.zeros((CHUNK, 1))
-            numbers[len(given) :, 0] = uniform.random(CHUNK - len(given))
-            ids = self._chunk(previous, plan, numbers, temperature).numpy()[:, 0]
-            previous = ids[-1:]
+            numbers = np.zeros((CHUNK, self._samples))
+            for stream, uniform in enumerate(streams):
+                numbers[len(given) :, stream] = uniform.random(CHUNK - len(given))
+            ids = self._chunk(previous, plan, numbers, temperature).numpy()
+            previous = ids[-1]
             drawn = ids[len(given) :][:length]
             length -= len(drawn)
             if len(drawn):
-                yield drawn
+                yield drawn.T
 
     def _generate(self, previous: Any, plan: Any, numbers: Any, temperature: Any) -> Any:
         """Feed ids one by one, each the next one's past: ids (CHUNK, B).
@@ -68,7 +70,7 @@ class Sampler:
         ``previous`` (B,) is fed first. ``plan`` (CHUNK,) has the ids that are forced and DRAWN
         elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
         """
-        ids = tf.TensorArray(tf.int32, CHUNK, element_shape=(1,))
+        ids = tf.TensorArray(tf.int32, CHUNK, element_shape=(self._samples,))
 
         def step(t: Any, current: Any, ids: Any) -> Any:
             logits = self._model(current[:, None])[:, 0]

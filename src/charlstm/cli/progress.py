@@ -117,7 +117,7 @@ class Progress:
             temperature=SampleConfig().temperature,
             seed=self._config.seed,
         )
-        self.say("".join(checkpoint.vocabulary.decode(ids) for ids in drawn) + "\n")
+        self.say("".join(checkpoint.vocabulary.decode(ids) for (ids,) in drawn) + "\n")
         return sampler
 
     def _show_epoch(self, report: EpochReport) -> None:

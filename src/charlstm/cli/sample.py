@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:
     """Let a trained model write.
 
-    The prime and what the model goes on with are written to standard output as they come.
+    The prime and what the model goes on with are written to standard output as they come; of
+    several --samples, one whole text after the other, a newline behind each.
     CHECKPOINT is the folder of a run or one weights file; without it, the newest run under
     checkpoints/.
 
@@ -57,20 +59,34 @@ def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> Non
     from charlstm.sampling import Sampler
 
     device = backend.select_device(config.device)
-    sampler = Sampler(checkpoint, cudnn=device.cudnn)
-    try:
-        _write(config.prime)
-        drawn_ids = sampler.sample(ids, config.length, temperature=config.temperature, seed=seed)
-        for drawn in interruptible(drawn_ids):
-            _write(checkpoint.vocabulary.decode(drawn))
-    finally:
-        if sys.stdout.isatty():
-            _write("\n")
+    sampler = Sampler(checkpoint, cudnn=device.cudnn, samples=config.samples)
+    pieces = sampler.sample(ids, config.length, temperature=config.temperature, seed=seed)
+    decoded = (map(checkpoint.vocabulary.decode, piece) for piece in interruptible(pieces))
+    if config.samples == 1:
+        _stream(config.prime, decoded)
+    else:
+        texts = [[config.prime] for _ in range(config.samples)]
+        for piece in decoded:
+            for text, part in zip(texts, piece, strict=True):
+                text.append(part)
+        for text in texts:
+            _write("".join(text) + "\n")
 
 
 def opening(vocabulary: Vocabulary) -> str:
     """Return what a text without a prime goes on from: a newline, or the first character."""
     return "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]
+
+
+def _stream(prime: str, pieces: Iterable[Iterable[str]]) -> None:
+    """Write one text as it comes."""
+    try:
+        _write(prime)
+        for (piece,) in pieces:
+            _write(piece)
+    finally:
+        if sys.stdout.isatty():
+            _write("\n")
 
 
 def _write(text: str) -> None:
