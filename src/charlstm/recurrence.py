@@ -52,10 +52,10 @@ def lstm(*inputs: Any) -> Any:
     rows = tf.transpose(x, (1, 0, 2))  # time first: a step's rows lie together
     steps, batch = tf.shape(rows)[0], x.shape[0]
     flat = tf.reshape(rows, (-1, rows.shape[2]))
-    z = tf.reshape(tf.matmul(flat, kernel) + bias, (steps, batch, 4 * units))
+    z = tf.reshape(tf.matmul(flat, kernel), (steps, batch, 4 * units))
     groups = _groups(batch)
     results = [
-        _forward(z, h0[start:stop], c0[start:stop], recurrent, tf.constant(start))
+        _forward(z, h0[start:stop], c0[start:stop], (recurrent, bias), tf.constant(start))
         for start, stop in groups
     ]
     hs, cs, gates = zip(*results, strict=True)
@@ -108,20 +108,27 @@ def _groups(batch: int) -> list[tuple[int, int]]:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def _forward(z: Any, h: Any, c: Any, recurrent: Any, first: Any) -> Any:
+def _forward(z: Any, h: Any, c: Any, weights: Any, first: Any) -> Any:
     """Run the rows from ``first`` on through all time steps: h and c (T, b, U), gates (T, b, 4U).
 
-    ``z`` (T, B, 4U) is x W + b of all rows. One tanh serves all gates: sigmoid(x) is
-    (1 + tanh(x / 2)) / 2.
+    ``z`` (T, B, 4U) is x W of all rows, ``weights`` are U and b. One tanh serves all gates:
+    sigmoid(x) is (1 + tanh(x / 2)) / 2.
     """
+    recurrent, bias = weights
     steps, (rows, units) = z.shape[0], h.shape
+    alone = steps == rows == 1
     half, whole, none = (tf.fill((units,), value) for value in (0.5, 1.0, 0.0))
     scale = tf.concat([half, half, whole, half], 0)
     offset = tf.concat([half, half, none, half], 0)
 
     def step(t: Any, h: Any, c: Any, *arrays: Any) -> Any:
         here = tf.slice(z, (t, first, 0), (1, rows, 4 * units))[0]
-        gates = tf.tanh((here + tf.matmul(h, recurrent)) * scale) * scale + offset
+        product = tf.matmul(h, recurrent)
+        if alone:
+            # One row of generation: XLA would make product and sum one loop, which takes twice as
+            # long; it does not where both terms are used once more.
+            product += 0 * (product + here)
+        gates = tf.tanh((here + product + bias) * scale) * scale + offset
         i, f, g, o = tf.split(gates, 4, -1)
         c = f * c + i * g
         h = o * tf.tanh(c)
