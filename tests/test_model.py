@@ -125,8 +125,8 @@ def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
     )
     config = TrainConfig(batch_size=B, sequence_length=T)
     trainer = Trainer(CONFIG, config, V, cudnn=True)
-    traced = trainer.step.get_concrete_function(
-        tf.TensorSpec((B, T + 1), tf.uint8), tf.TensorSpec((2,), tf.int64)
+    traced = trainer.advance.get_concrete_function(
+        tf.TensorSpec((None, B, T + 1), tf.uint8), tf.TensorSpec((2,), tf.int64)
     )
     definition = traced.graph.as_graph_def()
     nodes = [node.op for node in definition.node]

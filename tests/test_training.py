@@ -157,6 +157,22 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: P
     assert not any(map(np.array_equal, one, other))
 
 
+@pytest.mark.parametrize("steps_per_call", [1, 4, 100])
+def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -> None:
+    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    whole = run_training(tmp_path / "whole", model, epochs=2, log_every=3)
+    with training_in(tmp_path / "run", model, epochs=2, log_every=3) as (trainer, reports):
+        assert trainer.steps_per_call > STEPS  # small as this model is
+        trainer.steps_per_call = steps_per_call
+        steps = [report for report in reports if isinstance(report, StepReport)]
+    assert steps == whole.steps
+    one, two = (
+        checkpoint.read(RunFolder(tmp_path / name).choose("last")).arrays
+        for name in ("whole", "run")
+    )
+    assert all(map(np.array_equal, one, two))
+
+
 def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list[Any]]]:
     """Return the weights before, and the gradients and weights of each step, from plain Keras."""
     trainer = Trainer(MODEL, config, V, cudnn=False)
@@ -173,7 +189,7 @@ def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list
                 )
             )
         gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
-        trainer.step(window, tf.constant([1, 1], tf.int64))
+        trainer.advance(window[None], tf.constant([1, 1], tf.int64))
         after = trainer.model.arrays()
         model.set_arrays(after)
         found.append([gradients, after])
@@ -264,7 +280,8 @@ def losses(strategy):
     with strategy.scope():
         trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, cudnn=False)
         key = tf.constant([1, 1], tf.int64)
-        return [float(trainer.step(window, key)) for window in trainer.dataset(windows)]
+        calls = trainer.dataset(windows, windows.steps)
+        return [loss for call in calls for loss in trainer.advance(call, key).numpy().tolist()]
 one = losses(tf.distribute.get_strategy())
 two = losses(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 assert len(one) == len(two) == windows.steps, (len(one), len(two))

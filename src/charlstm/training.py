@@ -1,4 +1,4 @@
-"""The training loop: one compiled step under a distribution strategy; yields reports.
+"""The training loop: compiled steps under a distribution strategy; yields reports.
 
 The only room that changes weights. Knows no command line and no terminal.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from charlstm import __version__
 from charlstm.backend import Device, keras, tf
 from charlstm.batches import Windows
-from charlstm.checkpoint import Checkpoint
+from charlstm.checkpoint import Checkpoint, parameters
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
@@ -28,9 +28,15 @@ from charlstm.model import build_model
 from charlstm.run_folder import NewRun
 from charlstm.vocabulary import Vocabulary
 
-# Steps that may be on their way before the loop waits for a loss: printing never stalls the
-# device, a loss that is not finite is noticed this soon, and Ctrl+C is answered this soon.
-STEPS_IN_FLIGHT = 8
+# A call of the compiled function makes several steps, so that what a call costs, half a
+# millisecond, is shared: as many steps as this much arithmetic is enough for (a twentieth of a
+# second of a few cores, of one GPU), since Ctrl+C is only answered between calls.
+CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
+MOST_STEPS_PER_CALL = 32
+
+# Calls that may be on their way before the loop waits for their losses: printing never stalls the
+# device, and a loss that is not finite is noticed this soon.
+CALLS_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class EpochReport:
 
 
 class Trainer:
-    """Model, optimizer and the compiled step, built under the strategy in scope."""
+    """Model, optimizer and the compiled steps, built under the strategy in scope."""
 
     def __init__(
         self, model_config: ModelConfig, config: TrainConfig, vocab_size: int, *, cudnn: bool
@@ -74,42 +80,64 @@ class Trainer:
             )
             self.optimizer = make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
-        self.step = tf.function(self._step, autograph=False)
+        # A weight costs a multiplication and an addition for each character, forward, and twice
+        # that backward: for its input's gradient and for its own.
+        characters = config.batch_size * config.sequence_length
+        flop = 6 * parameters(model_config, vocab_size) * characters
+        enough = math.ceil(CALL_FLOP["gpu" if cudnn else "cpu"] / flop)
+        self.steps_per_call = min(enough, MOST_STEPS_PER_CALL)
+        self.advance = tf.function(self._advance, autograph=False)
 
-    def dataset(self, windows: Windows) -> Any:
-        """Return the windows of an epoch, each row on the replica that has its lane.
+    def dataset(self, windows: Windows, steps: int) -> Any:
+        """Return the windows of the first steps of an epoch, one call's after the other.
 
-        Elements of one replica's batch, in lane order: the strategy hands them out in turn.
+        Elements of shape (K, B, T + 1), of one replica's rows in lane order: the strategy hands
+        them out in turn, so that each row is on the replica that has its lane.
         """
         rows = self.config.batch_size // self.replicas
 
         def pieces() -> Iterator[Ids]:
-            for step in range(windows.steps):
-                window = windows.window(step)
-                for start in range(0, len(window), rows):
-                    yield window[start : start + rows]
+            for first in range(0, steps, self.steps_per_call):
+                call = range(first, min(first + self.steps_per_call, steps))
+                found = np.stack([windows.window(step) for step in call])
+                for start in range(0, self.config.batch_size, rows):
+                    yield found[:, start : start + rows]
 
-        shape = (rows, windows.sequence_length + 1)
+        shape = (None, rows, windows.sequence_length + 1)
         signature = tf.TensorSpec(shape, windows.ids.dtype)
         return self.strategy.distribute_datasets_from_function(
             lambda _: tf.data.Dataset.from_generator(pieces, output_signature=signature).prefetch(
-                STEPS_IN_FLIGHT * self.replicas
+                CALLS_IN_FLIGHT * self.replicas
             )
         )
 
-    def _step(self, window: Any, key: Any) -> Any:
-        """Train on one window (B, T + 1) of ids; return the mean loss of its targets in nats.
+    def _advance(self, windows: Any, key: Any) -> Any:
+        """Make a step for each window of ids (K, B, T + 1); return the mean losses (K,) in nats.
 
-        ``key`` is what the dropout masks follow from: ``dropout_key`` of the step.
+        ``key`` is what the dropout masks follow from: ``dropout_key`` of the first step.
         """
-        losses = self.strategy.run(self._replica_step, args=(window, key))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        count = tf.shape(self.strategy.experimental_local_results(windows)[0])[0]
 
-    def _replica_step(self, window: Any, key: Any) -> Any:
-        window = tf.cast(window, tf.int32)
+        def step(index: Any, losses: Any) -> Any:
+            parts = self.strategy.run(self._replica_step, args=(windows, index, key))
+            loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+            return index + 1, losses.write(index, loss)
+
+        start = (0, tf.TensorArray(tf.float32, count, element_shape=()))
+        _, losses = tf.while_loop(
+            lambda index, _: index < count, step, start, parallel_iterations=1
+        )
+        return losses.stack()
+
+    def _replica_step(self, windows: Any, index: Any, key: Any) -> Any:
+        window = tf.cast(windows[index], tf.int32)
         targets = self.config.batch_size * self.config.sequence_length
         replica = tf.distribute.get_replica_context()
-        key += [0, 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64)]
+        key += [
+            0,
+            2**24 * tf.cast(index, tf.int64)
+            + 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64),
+        ]
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(window[:, :-1], dropout_seed=key)
@@ -177,8 +205,8 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
     smooth_loss = math.log(len(job.vocabulary))  # of a model that knows nothing
     steps_left = config.max_steps or config.epochs * windows.steps
     with _named_failures(config):
-        trainer.step.get_concrete_function(
-            trainer.dataset(windows).element_spec, tf.TensorSpec((2,), tf.int64)
+        trainer.advance.get_concrete_function(
+            trainer.dataset(windows, 0).element_spec, tf.TensorSpec((2,), tf.int64)
         )
     clock = _Clock()
     for epoch in range(1, config.epochs + 1):
@@ -213,19 +241,20 @@ def _losses(
 ) -> Iterator[tuple[int, float]]:
     """Run the first steps of an epoch; yield the number of each, from 1, and its loss.
 
-    Losses are fetched some steps late, since a fetch waits for the device; but for the first.
+    Losses are fetched some calls late, since a fetch waits for the device; but for the first.
     """
     pending: deque[tuple[int, Any]] = deque()
-    batches = iter(trainer.dataset(windows))
-    for step in range(1, steps + 1):
-        key = tf.constant(dropout_key(trainer.config.seed, epoch, step), tf.int64)
+    calls = iter(trainer.dataset(windows, steps))
+    for first in range(1, steps + 1, trainer.steps_per_call):
+        key = tf.constant(dropout_key(trainer.config.seed, epoch, first), tf.int64)
         with _named_failures(trainer.config):
-            pending.append((step, trainer.step(next(batches), key)))
-        while len(pending) > (STEPS_IN_FLIGHT if 1 < step < steps else 0):
-            oldest, loss = pending.popleft()
+            pending.append((first, trainer.advance(next(calls), key)))
+        last = first + trainer.steps_per_call > steps
+        while len(pending) > (0 if last or first == 1 else CALLS_IN_FLIGHT):
+            oldest, losses = pending.popleft()
             with _named_failures(trainer.config):
-                value = float(loss)
-            yield oldest, value
+                values = losses.numpy().tolist()
+            yield from enumerate(values, oldest)
 
 
 def _finish_epoch(
