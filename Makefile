@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -19,6 +19,11 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# A quarter of an hour on a machine that does nothing else; TEXT=input.txt, or else the demo's text.
+bench: $(VENV)/bench
+	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
+	mv bench/results.md.part bench/results.md
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
@@ -27,6 +32,10 @@ $(VENV)/installed: pyproject.toml
 $(VENV)/dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 clean:

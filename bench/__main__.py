@@ -1,0 +1,130 @@
+"""Run all benchmarks and print a page of results: ``python -m bench [TEXT]``."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.contenders import MODEL, T, read
+from bench.race import ROUNDS, Contender, Spread, race, ratio
+from charlstm.checkpoint import parameters
+
+BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps of a piece of work
+STREAMS = (1, 16, 64)
+
+
+def main() -> None:
+    """Print the page."""
+    text = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else ""
+    vocab_size = len(read(text).vocabulary)
+    versions = [f"Python {platform.python_version()}"]
+    versions += [f"{n} {importlib.metadata.version(n)}" for n in ("tensorflow", "keras", "torch")]
+    print("# Results\n")
+    print(
+        "`make bench TEXT=input.txt`: each figure is the median of", ROUNDS, "rounds after one that"
+    )
+    print("does not count, with the smallest and the largest; ratios are taken within a round.\n")
+    print(f"{_processor()}, {os.cpu_count()} cores; {', '.join(versions)}; ", end="")
+    print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters, float32.\n")
+    _training(text, vocab_size)
+    _generation(vocab_size)
+    _start_up()
+    _encoding()
+
+
+def _training(text: str, vocab_size: int) -> None:
+    print(f"## Training, sequence length {T}\n")
+    print("| batch | characters/s | x PyTorch | x Keras script of 2016 | of the limit |")
+    print("| - | - | - | - | - |")
+    for batch, steps in BATCHES.items():
+        settings = {"text": text, "batch": batch, "steps": steps}
+        rates = race(
+            {
+                "ours": Contender("train_charlstm", **settings),
+                "pytorch": Contender("train_pytorch", **settings),
+                "keras": Contender("train_keras", **settings),
+                "limit": Contender("product"),
+            }
+        )
+        # The input's gradient of the first layer is never needed: 2 of its 6 operations a weight.
+        weights, first = parameters(MODEL, vocab_size), 4 * MODEL.units * vocab_size
+        rates["limit"] = [rate / (6 * weights - 2 * first) for rate in rates["limit"]]
+        _row(batch, rates, {"pytorch": ".2f", "keras": ".2f", "limit": ".0%"})
+
+
+def _generation(vocab_size: int) -> None:
+    print("\n## Generation\n")
+    print("| streams | characters/s | x PyTorch loop | x `predict_on_batch` loop | of the limit |")
+    print("| - | - | - | - | - |")
+    weights = parameters(MODEL, vocab_size)
+    for streams in STREAMS:
+        settings = {"streams": streams, "vocab_size": vocab_size}
+        alone = streams == 1
+        rates = race(
+            {
+                "ours": Contender("draw_charlstm", **settings),
+                "pytorch": Contender("draw_pytorch", **settings),
+                "keras": Contender("draw_keras", **settings),
+                "limit": Contender("reading", size=4 * weights) if alone else Contender("product"),
+            }
+        )
+        # One stream reads every weight for each character; many streams share that.
+        cost = 4 * weights if alone else 2 * weights
+        rates["limit"] = [rate / cost for rate in rates["limit"]]
+        _row(streams, rates, {"pytorch": ".1f", "keras": ".1f", "limit": ".0%"})
+
+
+def _row(first: int, rates: dict[str, list[float]], forms: dict[str, str]) -> None:
+    cells = [str(first), Spread(rates["ours"]).show(",.0f")]
+    cells += [ratio(rates, "ours", other).show(form) for other, form in forms.items()]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _start_up() -> None:
+    print("\n## Start-up, in seconds\n")
+    with tempfile.TemporaryDirectory() as folder:
+        size = f"--units {MODEL.units} --layers {MODEL.layers}"
+        quick = f"{size} --max-steps 1 --batch-size 1 --validation 0.001"
+        _seconds(["-m", "charlstm", "train", "--demo", *quick.split()], folder)
+        commands = {
+            "`charlstm sample --length 256`": ["-m", "charlstm", "sample", "--length", "256"],
+            "`import tensorflow`": ["-c", "import tensorflow"],
+            "`charlstm --help`": ["-m", "charlstm", "--help"],
+        }
+        rounds = [[_seconds(c, folder) for c in commands.values()] for _ in range(ROUNDS + 1)][1:]
+    print("| command | from start to end |")
+    print("| - | - |")
+    for name, times in zip(commands, zip(*rounds, strict=True), strict=True):
+        print(f"| {name} | {Spread(list(times)).show('.2f')} |", flush=True)
+
+
+def _seconds(arguments: list[str], folder: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def _encoding() -> None:
+    print("\n## Encoding: both readings, 100 MB\n")
+    print("| text | MB/s |")
+    print("| - | - |")
+    kinds = ("ascii", "chinese")
+    for kind, rates in race({kind: Contender("encode", kind=kind) for kind in kinds}).items():
+        print(f"| {kind} | {Spread([rate / 1e6 for rate in rates]).show('.0f')} |", flush=True)
+
+
+def _processor() -> str:
+    """Return the processor's name, where Linux tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("ascii").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(": ")[1] for line in lines if "model name" in line), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

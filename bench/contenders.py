@@ -1,0 +1,251 @@
+"""What is measured. A contender prepares itself and returns a piece of work.
+
+The piece returns how many units it has done: characters, operations or bytes. Run as a program,
+this module prints the rate of one piece for each line that it reads.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlstm import corpus as corpora
+from charlstm.batches import Windows
+from charlstm.config import ModelConfig, TrainConfig
+from charlstm.corpus import Corpus
+from charlstm.vocabulary import Vocabulary
+
+Work = Callable[[], int]
+
+MODEL = ModelConfig()
+T = 64  # sequence length
+RATE = 0.002
+DRAWN = 1024  # characters that one piece of generation draws, of all streams; at least 64 of each
+
+
+def read(text: str) -> Corpus:
+    """Return an encoded text; the demo's without a name."""
+    opened = corpora.open_text(text) if text else corpora.demo_text()
+    with tempfile.NamedTemporaryFile() as file:
+        return corpora.encode(opened, Path(file.name))
+
+
+def train_charlstm(text: str, batch: str, steps: str) -> Work:
+    """Train as ``charlstm train`` does."""
+    from charlstm.backend import select_device, tf
+    from charlstm.training import dropout_key, make_trainer
+
+    corpus = read(text)
+    config = TrainConfig(batch_size=int(batch), sequence_length=T)
+    trainer = make_trainer(MODEL, config, len(corpus.vocabulary), select_device("cpu"))
+    windows = Windows(corpus.ids, config.batch_size, T)
+    calls = iter(trainer.dataset(windows, windows.steps))
+    key = tf.constant(dropout_key(1, 1, 1), tf.int64)
+
+    def work() -> int:
+        done = 0
+        while done < int(steps):
+            done += len(trainer.advance(next(calls), key).numpy())
+        return done * windows.step_size
+
+    return work
+
+
+def train_keras(text: str, batch: str, steps: str) -> Work:
+    """Train as the Keras script of 2016 does: ``train_on_batch``, one-hot batches from numpy."""
+    from charlstm.backend import keras
+
+    corpus = read(text)
+    size, layers = len(corpus.vocabulary), keras.layers
+    model = keras.Sequential([keras.Input(batch_shape=(int(batch), T, size))])
+    for _ in range(MODEL.layers):
+        model.add(layers.LSTM(MODEL.units, return_sequences=True, stateful=True))
+        model.add(layers.Dropout(MODEL.dropout))
+    model.add(layers.TimeDistributed(layers.Dense(size)))
+    model.add(layers.Activation("softmax"))
+    model.compile(loss="categorical_crossentropy", optimizer="adagrad")
+    windows, one_hot = Windows(corpus.ids, int(batch), T), np.eye(size, dtype=np.float32)
+    numbers = iter(range(windows.steps))
+
+    def work() -> int:
+        for _ in range(int(steps)):
+            window = windows.window(next(numbers))
+            model.train_on_batch(one_hot[window[:, :-1]], one_hot[window[:, 1:]])
+        return int(steps) * windows.step_size
+
+    return work
+
+
+def train_pytorch(text: str, batch: str, steps: str) -> Work:
+    """Train the same network in PyTorch: dropout, loss, Adam and clipping as ours."""
+    import torch
+    from torch import nn
+
+    corpus = read(text)
+    size = len(corpus.vocabulary)
+    lstm = nn.LSTM(size, MODEL.units, MODEL.layers, batch_first=True, dropout=MODEL.dropout)
+    head = nn.Sequential(nn.Dropout(MODEL.dropout), nn.Linear(MODEL.units, size))
+    weights = [*lstm.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(weights, lr=RATE)
+    windows = Windows(corpus.ids, int(batch), T)
+    numbers = iter(range(windows.steps))
+    state: Any = None
+
+    def work() -> int:
+        nonlocal state
+        for _ in range(int(steps)):
+            window = torch.from_numpy(windows.window(next(numbers)).astype(np.int64))
+            outputs, state = lstm(nn.functional.one_hot(window[:, :-1], size).float(), state)
+            state = tuple(part.detach() for part in state)
+            logits, targets = head(outputs).reshape(-1, size), window[:, 1:].reshape(-1)
+            loss = nn.functional.cross_entropy(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            loss.item()
+        return int(steps) * windows.step_size
+
+    return work
+
+
+def draw_charlstm(streams: str, vocab_size: str) -> Work:
+    """Draw as ``charlstm sample`` does."""
+    from charlstm.backend import select_device
+    from charlstm.checkpoint import Checkpoint
+    from charlstm.model import build_model
+    from charlstm.sampling import Sampler
+
+    select_device("cpu")
+    vocabulary = Vocabulary("".join(map(chr, range(32, 32 + int(vocab_size)))))
+    made = build_model(MODEL, len(vocabulary), batch_size=1, cudnn=False, seed=1)
+    checkpoint = Checkpoint(
+        epoch=1,
+        model=MODEL,
+        vocabulary=vocabulary,
+        arrays=made.arrays(),
+        metrics={},
+        training={},
+        versions={},
+        clock={},
+    )
+    sampler = Sampler(checkpoint, cudnn=False, samples=int(streams))
+    prime, length = np.zeros(1, np.int32), max(64, DRAWN // int(streams))
+
+    def work() -> int:
+        pieces = sampler.sample(prime, length, temperature=1, seed=1)
+        return sum(piece.size for piece in pieces)
+
+    return work
+
+
+def draw_keras(streams: str, vocab_size: str) -> Work:
+    """Draw with a loop around ``predict_on_batch``."""
+    from charlstm.backend import keras
+
+    count, size, layers = int(streams), int(vocab_size), keras.layers
+    model = keras.Sequential([keras.Input(batch_shape=(count, 1, size))])
+    for _ in range(MODEL.layers):
+        model.add(layers.LSTM(MODEL.units, return_sequences=True, stateful=True))
+    model.add(layers.Dense(size, activation="softmax"))
+    one_hot, random = np.eye(size, dtype=np.float32), np.random.default_rng(1)
+    length = max(64, DRAWN // count)
+
+    def work() -> int:
+        ids = np.zeros(count, np.int64)
+        for _ in range(length):
+            chances = model.predict_on_batch(one_hot[ids][:, None])[:, 0].cumsum(-1)
+            ids = (chances < random.random((count, 1)) * chances[:, -1:]).sum(-1)
+        return length * count
+
+    return work
+
+
+def draw_pytorch(streams: str, vocab_size: str) -> Work:
+    """Draw with a loop around ``nn.LSTM``."""
+    import torch
+    from torch import nn
+
+    count, size = int(streams), int(vocab_size)
+    lstm, head = nn.LSTM(size, MODEL.units, MODEL.layers), nn.Linear(MODEL.units, size)
+    length = max(64, DRAWN // count)
+
+    def work() -> int:
+        ids, state = torch.zeros(count, dtype=torch.int64), None
+        with torch.inference_mode():
+            for _ in range(length):
+                outputs, state = lstm(nn.functional.one_hot(ids, size).float()[None], state)
+                ids = torch.multinomial(torch.softmax(head(outputs[0]), -1), 1)[:, 0]
+        return length * count
+
+    return work
+
+
+def product() -> Work:
+    """Multiply matrices of the step's shapes: floating-point operations."""
+    from charlstm.backend import select_device, tf
+
+    select_device("cpu")
+    rows, inner, columns, times = 4096, MODEL.units, 4 * MODEL.units, 5
+    one, other = tf.random.normal((rows, inner)), tf.random.normal((inner, columns))
+    multiply = tf.function(tf.matmul)
+
+    def work() -> int:
+        for _ in range(times):
+            multiply(one, other).numpy()
+        return times * 2 * rows * inner * columns
+
+    return work
+
+
+def reading(size: str) -> Work:
+    """Read a block of memory again and again, as matrix times vector, the fastest way: bytes."""
+    from charlstm.backend import select_device, tf
+
+    select_device("cpu")
+    block, times = tf.random.normal((MODEL.units, int(size) // 4 // MODEL.units)), 500
+
+    def step(t: Any, vector: Any) -> Any:  # each product waits for the one before
+        return t + 1, vector + 1e-9 * tf.reduce_sum(tf.matmul(vector, block))
+
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow
+    def multiply(vector: Any) -> Any:
+        return tf.while_loop(lambda t, _: t < times, step, (0, vector))[1]
+
+    def work() -> int:
+        multiply(tf.ones((1, MODEL.units))).numpy()
+        return times * int(size)
+
+    return work
+
+
+def encode(kind: str) -> Work:
+    """Read a text for its vocabulary and encode it: bytes."""
+    line = {"ascii": "an ordinary line, and 1 more\n", "chinese": "学而时习之,不亦说乎?\n"}[kind]
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it lives as long as the process
+    file.write(line.encode() * (100_000_000 // len(line.encode())))
+    file.flush()
+
+    def work() -> int:
+        return read(file.name).size
+
+    return work
+
+
+def main() -> None:
+    """Run one contender."""
+    name, *arguments = sys.argv[1:]
+    settings = dict(argument.split("=", 1) for argument in arguments)
+    work: Work = globals()[name](**settings)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        done = work()
+        print(done / (time.perf_counter() - started), flush=True)
+
+
+if __name__ == "__main__":
+    main()
