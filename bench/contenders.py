@@ -21,9 +21,8 @@ from charlstm.vocabulary import Vocabulary
 
 Work = Callable[[], int]
 
-MODEL = ModelConfig()
-T = 64  # sequence length
-RATE = 0.002
+MODEL, TRAIN = ModelConfig(), TrainConfig()  # the defaults: all contenders have them
+T = TRAIN.sequence_length
 DRAWN = 1024  # characters that one piece of generation draws, of all streams; at least 64 of each
 
 
@@ -40,7 +39,7 @@ def train_charlstm(text: str, batch: str, steps: str) -> Work:
     from charlstm.training import dropout_key, make_trainer
 
     corpus = read(text)
-    config = TrainConfig(batch_size=int(batch), sequence_length=T)
+    config = TrainConfig(batch_size=int(batch))
     trainer = make_trainer(MODEL, config, len(corpus.vocabulary), select_device("cpu"))
     windows = Windows(corpus.ids, config.batch_size, T)
     calls = iter(trainer.dataset(windows, windows.steps))
@@ -90,7 +89,7 @@ def train_pytorch(text: str, batch: str, steps: str) -> Work:
     lstm = nn.LSTM(size, MODEL.units, MODEL.layers, batch_first=True, dropout=MODEL.dropout)
     head = nn.Sequential(nn.Dropout(MODEL.dropout), nn.Linear(MODEL.units, size))
     weights = [*lstm.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(weights, lr=RATE)
+    optimizer = torch.optim.Adam(weights, lr=TRAIN.learning_rate)
     windows = Windows(corpus.ids, int(batch), T)
     numbers = iter(range(windows.steps))
     state: Any = None
@@ -105,7 +104,7 @@ def train_pytorch(text: str, batch: str, steps: str) -> Work:
             loss = nn.functional.cross_entropy(logits, targets)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(weights, 1.0)
+            nn.utils.clip_grad_norm_(weights, TRAIN.clip_norm)
             optimizer.step()
             loss.item()
         return int(steps) * windows.step_size
