@@ -33,13 +33,13 @@ def read(text: str) -> Corpus:
         return corpora.encode(opened, Path(file.name))
 
 
-def train_charlstm(text: str, batch: str, steps: str) -> Work:
+def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
     """Train as ``charlstm train`` does."""
     from charlstm.backend import select_device, tf
     from charlstm.training import dropout_key, make_trainer
 
     corpus = read(text)
-    config = TrainConfig(batch_size=int(batch))
+    config = TrainConfig(batch_size=int(batch), precision=precision)
     trainer = make_trainer(MODEL, config, len(corpus.vocabulary), select_device("cpu"))
     windows = Windows(corpus.ids, config.batch_size, T)
     calls = iter(trainer.dataset(windows, windows.steps))
@@ -79,8 +79,11 @@ def train_keras(text: str, batch: str, steps: str) -> Work:
     return work
 
 
-def train_pytorch(text: str, batch: str, steps: str) -> Work:
-    """Train the same network in PyTorch: dropout, loss, Adam and clipping as ours."""
+def train_pytorch(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
+    """Train the same network in PyTorch: dropout, loss, Adam and clipping as ours.
+
+    For bfloat16, its own autocast decides what is computed in it.
+    """
     import torch
     from torch import nn
 
@@ -93,15 +96,18 @@ def train_pytorch(text: str, batch: str, steps: str) -> Work:
     windows = Windows(corpus.ids, int(batch), T)
     numbers = iter(range(windows.steps))
     state: Any = None
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
     def work() -> int:
         nonlocal state
         for _ in range(int(steps)):
             window = torch.from_numpy(windows.window(next(numbers)).astype(np.int64))
-            outputs, state = lstm(nn.functional.one_hot(window[:, :-1], size).float(), state)
-            state = tuple(part.detach() for part in state)
-            logits, targets = head(outputs).reshape(-1, size), window[:, 1:].reshape(-1)
-            loss = nn.functional.cross_entropy(logits, targets)
+            inputs, targets = nn.functional.one_hot(window[:, :-1], size).float(), window[:, 1:]
+            with autocast:
+                outputs, state = lstm(inputs, state)
+                state = tuple(part.detach().float() for part in state)
+                logits = head(outputs).reshape(-1, size)
+                loss = nn.functional.cross_entropy(logits, targets.reshape(-1))
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(weights, TRAIN.clip_norm)

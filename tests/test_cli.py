@@ -117,7 +117,7 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
         r"split: +\d,\d{3} for training, \d+ for validation",
         r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
         r"model: +2 x LSTM\(24\), dropout 0.2: [\d,]+ parameters",
-        r"device: +CPU, \d+ cores",
+        r"device: +CPU, \d+ cores, float32",
         *(
             rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
             rf"nats \([\d.]+ bits per character\); [\d,]+ characters/s; \S+/epoch-00{n}.weights.h5"
@@ -221,6 +221,7 @@ def test_errors_of_the_device_are_one_line_and_leave_nothing(charlstm: Run, word
         pytest.skip("there is a GPU")
     for options, complaint in {
         "--device gpu": "TensorFlow sees no GPU",
+        "--precision float16": "--precision float16: on a CPU it is slower",
         "--units 400000": "out of memory on the device; reduce --batch-size",
     }.items():
         line = only_line(charlstm("train", words, *SMALL, *options.split()))

@@ -98,6 +98,12 @@ def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
     assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
 
 
+def test_xla_drops_the_same_units() -> None:
+    ones, seed = tf.ones((7, 1000)), tf.constant([1, 2], tf.int64)
+    plain, compiled = (Dropout(0.3, xla=xla)(ones, seed) for xla in (False, True))
+    assert np.array_equal(plain, compiled)
+
+
 def test_dropout_is_off_unless_a_seed_is_given() -> None:
     net, key = model(), tf.constant([1, 0], tf.int64)
     outputs = []
@@ -116,22 +122,25 @@ def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
     assert len(keys) == 32
 
 
+@pytest.mark.parametrize(("precision", "kind"), [("float32", tf.float32), ("float16", tf.half)])
 def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
-    monkeypatch: pytest.MonkeyPatch,
+    precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trace, without running it, what TensorFlow would run where there is a GPU."""
     monkeypatch.setattr(
         sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True
     )
-    config = TrainConfig(batch_size=B, sequence_length=T)
+    config = TrainConfig(batch_size=B, sequence_length=T, precision=precision)
     trainer = Trainer(CONFIG, config, V, cudnn=True)
     traced = trainer.advance.get_concrete_function(
         tf.TensorSpec((None, B, T + 1), tf.uint8), tf.TensorSpec((2,), tf.int64)
     )
     definition = traced.graph.as_graph_def()
-    nodes = [node.op for node in definition.node]
-    nodes += [node.op for function in definition.library.function for node in function.node_def]
-    assert nodes.count("CudnnRNNV3") == nodes.count("CudnnRNNBackpropV3") == L
+    nodes = list(definition.node)
+    nodes += [node for function in definition.library.function for node in function.node_def]
+    kinds = [(node.op, node.attr["T"].type) for node in nodes if node.op.startswith("CudnnRNN")]
+    found = {kind: kinds.count(kind) for kind in kinds}
+    assert found == {(op, kind.as_datatype_enum): L for op in ("CudnnRNNV3", "CudnnRNNBackpropV3")}
 
 
 def test_without_a_gpu_cudnn_raises_instead_of_falling_back() -> None:

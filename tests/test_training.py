@@ -234,6 +234,41 @@ def test_options_reach_the_optimizer(name: str) -> None:
     assert type(made).__name__.lower() == name
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_bits_learn_nearly_the_same_and_files_are_float32(
+    precision: str, tmp_path: Path
+) -> None:
+    part, options = IDS[:31], {"learning_rate": 0.02, "epochs": 6}
+    whole = run_training(tmp_path / "whole", validation=part, **options)
+    half = run_training(tmp_path / "half", validation=part, precision=precision, **options)
+    differences = [abs(a.loss - b.loss) for a, b in zip(whole.steps, half.steps, strict=True)]
+    learned = whole.epochs[0].train_loss - whole.epochs[-1].train_loss
+    assert 0 < max(differences) < 0.05 < learned
+    read = checkpoint.read(half.epochs[-1].path)
+    model = build_model(MODEL, V, batch_size=1, cudnn=False)
+    model.set_arrays(read.arrays)
+    found = evaluate(model, part, sequence_length=64).nats_per_char
+    assert half.epochs[-1].valid_loss == pytest.approx(found, abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.0])
+def test_a_step_whose_scaled_gradients_overflow_is_skipped_with_half_the_scale(
+    limit: float,
+) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, precision="float16", clip_norm=limit)
+    trainer = Trainer(MODEL, config, V, cudnn=False)
+    before, window = trainer.model.arrays(), tf.constant(Windows(IDS, B, T).window(0))[None]
+    trainer.optimizer.dynamic_scale.assign(2.0**40)  # no float16 is above 65,504
+    trainer.advance(window, tf.constant([1, 1], tf.int64))
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+    assert float(trainer.optimizer.dynamic_scale) == 2.0**39
+    trainer.optimizer.dynamic_scale.assign(2.0**10)
+    trainer.advance(window, tf.constant([1, 1], tf.int64))
+    change = [b - a for a, b in zip(before, trainer.model.arrays(), strict=True)]
+    norm = math.sqrt(sum(float(np.sum(part**2)) for part in change))
+    assert norm == pytest.approx(limit, rel=1e-3) if limit else norm > limit
+
+
 def test_hello_is_learned(tmp_path: Path) -> None:
     """The example that every text about character networks begins with."""
     ids = np.array(Vocabulary("ehlo").encode("hello" * 40), np.uint8)
@@ -274,7 +309,9 @@ from charlstm.batches import Windows
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.training import Trainer
 ids = np.random.default_rng(5).integers(0, 7, 400).astype(np.uint8)
-config = TrainConfig(batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01)
+config = TrainConfig(
+    batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01, precision=sys.argv[1]
+)
 windows = Windows(ids, 4, 3)
 def losses(strategy):
     with strategy.scope():
@@ -289,9 +326,10 @@ print(max(abs(a - b) for a, b in zip(one, two)), one[0] - one[-1])
 """
 
 
-def test_two_replicas_equal_one() -> None:
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-5), ("float16", 1e-2)])
+def test_two_replicas_equal_one(precision: str, near: float) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", REPLICAS],
+        [sys.executable, "-c", REPLICAS, precision],
         capture_output=True,
         env=environment(),
         timeout=300,
@@ -300,7 +338,7 @@ def test_two_replicas_equal_one() -> None:
     )
     assert done.returncode == 0, done.stderr
     difference, learned = map(float, done.stdout.split())
-    assert difference < 1e-5
+    assert difference < near
     assert learned > 0.01
 
 

@@ -4,11 +4,13 @@ Every room that computes takes ``tf`` and ``keras`` from here. Knows no model.
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from charlstm.errors import CharlstmError
@@ -45,15 +47,35 @@ with _quiet_stderr():
     import keras
     import tensorflow as tf
 
-__all__ = ["Device", "keras", "select_device", "tf"]
+    # XLA's own operations: not among tf's names, but what JAX exports to TensorFlow with.
+    from tensorflow.compiler.tf2xla.python import xla
+
+# What glibc's malloc.h calls M_TOP_PAD: how much more than is needed it fetches, and keeps.
+_TOP_PAD, _KEPT = -2, 2**26
+
+__all__ = ["Device", "choose_precision", "keras", "select_device", "tf", "xla"]
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where to compute; ``cudnn``: LSTM layers must use cuDNN there."""
+    """Where to compute; ``cudnn``: LSTM layers must use cuDNN there.
+
+    ``bfloat16``: it multiplies matrices of such numbers faster than of float32.
+    """
 
     name: str
     cudnn: bool
+    bfloat16: bool = False
+
+
+def _keep_memory() -> None:
+    """Make glibc keep memory that is freed: to fetch it anew costs up to half of a training step.
+
+    It must be said before TensorFlow starts its threads. Where there is no glibc nothing is done.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if tune:
+        tune(_TOP_PAD, _KEPT)
 
 
 def select_device(choice: str) -> Device:
@@ -64,6 +86,7 @@ def select_device(choice: str) -> Device:
 
     Raises CharlstmError if a GPU is asked for and there is none.
     """
+    _keep_memory()
     with _quiet_stderr():
         gpus: list[Any] = tf.config.list_physical_devices("GPU")
         if choice == "gpu" and not gpus:
@@ -77,6 +100,40 @@ def select_device(choice: str) -> Device:
             tf.config.experimental.set_memory_growth(gpu, enable=True)
         tf.config.list_logical_devices()
     if not chosen:
-        return Device(f"CPU, {os.cpu_count()} cores", cudnn=False)
+        return Device(f"CPU, {os.cpu_count()} cores", cudnn=False, bfloat16=_cpu_has_bfloat16())
     details = tf.config.experimental.get_device_details(chosen[0])
     return Device(f"GPU, {details.get('device_name', chosen[0].name)}", cudnn=True)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 numbers; where nothing tells, it does not."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
+    except OSError:  # not Linux
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def choose_precision(choice: str, device: Device) -> str:
+    """Return the precision of a training's matrix products: float32, bfloat16 or float16.
+
+    ``choice`` is one of these or auto, which is float32.
+
+    Raises CharlstmError if the device gains nothing by it.
+    """
+    if choice == "float16" and not device.cudnn:
+        raise CharlstmError(
+            "--precision float16: on a CPU it is slower than float32; use "
+            + ("bfloat16" if device.bfloat16 else "float32")
+        )
+    if choice == "bfloat16" and device.cudnn:
+        raise CharlstmError(
+            "--precision bfloat16: on a GPU TensorFlow turns it into float32 around cuDNN's LSTM, "
+            "which gains nothing; use float16 or float32"
+        )
+    if choice == "bfloat16" and not device.bfloat16:
+        raise CharlstmError(
+            "--precision bfloat16: this processor does not multiply bfloat16 numbers (avx512_bf16 "
+            "or amx_bf16), which would be slower than float32; use float32"
+        )
+    return "float32" if choice == "auto" else choice

@@ -121,6 +121,11 @@ class TrainConfig:
     epsilon: float | None = option(
         None, "The optimizer's epsilon; by default, its own.", low=0, open_ends="low"
     )
+    precision: str = option(
+        "auto",
+        "Of the matrix products in training; bfloat16: on some CPUs, float16: on GPUs.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
     clip_norm: float = option(1.0, "Largest global norm of the gradients; 0: no limit.", low=0)
     validation: float = option(
         0.1, "Share of the text, at its end, kept for validation.", low=0, high=1, open_ends="high"

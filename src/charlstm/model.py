@@ -19,19 +19,24 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
     """Zero a share of the inputs and scale the rest; the mask is a function of the seed alone.
 
     Keras's own layer keeps a generator, which no weights file holds, and draws the same mask on
-    every replica.
+    every replica. ``xla`` compiles it, which changes no bit: numbers are compared as integers.
     """
 
-    def __init__(self, rate: float, **kwargs: Any) -> None:
+    def __init__(self, rate: float, *, xla: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate = rate
+        self._drop = tf.function(self._dropped, autograph=False, jit_compile=xla)
 
     def call(self, inputs: Any, seed: Any) -> Any:
         """Return inputs of any shape with dropout; ``seed`` has shape (2,), int64."""
-        uniform = tf.random.stateless_uniform(
-            tf.shape(inputs), seed, dtype=inputs.dtype, alg="philox"
+        return self._drop(inputs, seed)
+
+    def _dropped(self, inputs: Any, seed: Any) -> Any:
+        numbers = tf.random.stateless_uniform(
+            tf.shape(inputs), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
         )
-        return tf.where(uniform >= self.rate, inputs / (1 - self.rate), 0)
+        kept = numbers >= tf.constant(int(self.rate * 2**32), tf.uint32)
+        return tf.where(kept, inputs * (1 / (1 - self.rate)), 0)
 
 
 class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
@@ -40,7 +45,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
     T is free, B is fixed: the state of row b belongs to lane b.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as ``build_model``
         self,
         config: ModelConfig,
         vocab_size: int,
@@ -48,11 +53,13 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         batch_size: int,
         cudnn: bool,
         seed: int | None,
+        precision: str,
     ) -> None:
         super().__init__(name="character_model")
         self.vocab_size = vocab_size
         self.batch_size = batch_size
         initializers = _initializers(seed, config.layers + 1)
+        policy = "mixed_float16" if precision == "float16" else "float32"
         self.lstms = [
             LSTM(
                 config.units,
@@ -60,11 +67,15 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
                 stateful=True,
                 # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
                 use_cudnn=cudnn,
+                bfloat16=precision == "bfloat16",
+                dtype=policy,
                 **next(initializers),
             )
             for _ in range(config.layers)
         ]
-        self.dropouts = [Dropout(config.dropout) for _ in range(config.layers)]
+        self.dropouts = [
+            Dropout(config.dropout, xla=not cudnn, dtype=policy) for _ in range(config.layers)
+        ]
         self.dense = keras.layers.Dense(
             vocab_size, kernel_initializer=next(initializers)["kernel_initializer"]
         )
@@ -106,15 +117,24 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
             variable.assign(value)
 
 
-def build_model(
-    config: ModelConfig, vocab_size: int, *, batch_size: int, cudnn: bool, seed: int | None = None
+def build_model(  # noqa: PLR0913 - the network is stated once, for all that it is needed for
+    config: ModelConfig,
+    vocab_size: int,
+    *,
+    batch_size: int,
+    cudnn: bool,
+    seed: int | None = None,
+    precision: str = "float32",
 ) -> CharacterModel:
     """Build the network with its weights.
 
     ``seed`` initialises them as Keras does by default, each from a seed of its own; without one
-    they are zeros, for weights that come from a file.
+    they are zeros, for weights that come from a file. ``precision`` is that of the matrix products
+    of the LSTM layers; weights and logits are float32 always.
     """
-    model = CharacterModel(config, vocab_size, batch_size=batch_size, cudnn=cudnn, seed=seed)
+    model = CharacterModel(
+        config, vocab_size, batch_size=batch_size, cudnn=cudnn, seed=seed, precision=precision
+    )
     # Layers make their variables when they first see a shape; no operation needs to run for it.
     shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
     for lstm in model.lstms:

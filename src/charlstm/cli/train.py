@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,15 @@ def _train(text: str | None, model: ModelConfig, config: TrainConfig, place: Run
             )
             windows = Windows(parts[0], config.batch_size, config.sequence_length)
             run.write_corpus(corpus.identity())
-            run.write_config(to_toml({**asdict(model), **asdict(config)}))
             progress.describe_text(corpus, windows, parts[1])
 
             from charlstm import backend, training
 
             device = backend.select_device(place.device)
-            progress.describe_model(model, corpus.vocabulary, device.name)
+            precision = backend.choose_precision(config.precision, device)
+            config = replace(config, precision=precision)
+            run.write_config(to_toml({**asdict(model), **asdict(config)}))
+            progress.describe_model(model, corpus.vocabulary, f"{device.name}, {precision}")
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
             job, sampler = training.Job(model, corpus.vocabulary, parts, run), None
             for report in interruptible(training.train(trainer, job)):
