@@ -19,7 +19,7 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# A quarter of an hour on a machine that does nothing else; TEXT=input.txt, or else the demo's text.
+# Half an hour on a machine that does nothing else; TEXT=input.txt, or else the demo's text.
 bench: $(VENV)/bench
 	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
 	mv bench/results.md.part bench/results.md

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,10 +12,12 @@ from pathlib import Path
 
 from bench.contenders import MODEL, T, read
 from bench.race import ROUNDS, Contender, Spread, race, ratio
+from charlstm.backend import processor, select_device
 from charlstm.checkpoint import parameters
 
 BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps of a piece of work
 STREAMS = (1, 16, 64)
+TEXT_SIZES = (10, 200)  # MB
 
 
 def main() -> None:
@@ -28,36 +31,41 @@ def main() -> None:
         "`make bench TEXT=input.txt`: each figure is the median of", ROUNDS, "rounds after one that"
     )
     print("does not count, with the smallest and the largest; ratios are taken within a round.\n")
-    print(f"{_processor()}, {os.cpu_count()} cores; {', '.join(versions)}; ", end="")
-    print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters, float32.\n")
-    _training(text, vocab_size)
+    print(f"{processor()}, {os.cpu_count()} cores; {', '.join(versions)}; ", end="")
+    print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters.\n")
+    _training(text, vocab_size, "float32")
+    if select_device("cpu").bfloat16:
+        _training(text, vocab_size, "bfloat16")
     _generation(vocab_size)
     _start_up()
     _encoding()
+    _memory()
 
 
-def _training(text: str, vocab_size: int) -> None:
-    print(f"## Training, sequence length {T}\n")
+def _training(text: str, vocab_size: int, precision: str) -> None:
+    print(f"## Training, {precision}, sequence length {T}\n")
     print("| batch | characters/s | x PyTorch | x Keras script of 2016 | of the limit |")
     print("| - | - | - | - | - |")
     for batch, steps in BATCHES.items():
-        settings = {"text": text, "batch": batch, "steps": steps}
+        keras = {"text": text, "batch": batch, "steps": steps}
+        settings = {**keras, "precision": precision}
         rates = race(
             {
                 "ours": Contender("train_charlstm", **settings),
                 "pytorch": Contender("train_pytorch", **settings),
-                "keras": Contender("train_keras", **settings),
-                "limit": Contender("product"),
+                "keras": Contender("train_keras", **keras),
+                "limit": Contender("product", precision=precision),
             }
         )
         # The input's gradient of the first layer is never needed: 2 of its 6 operations a weight.
         weights, first = parameters(MODEL, vocab_size), 4 * MODEL.units * vocab_size
         rates["limit"] = [rate / (6 * weights - 2 * first) for rate in rates["limit"]]
         _row(batch, rates, {"pytorch": ".2f", "keras": ".2f", "limit": ".0%"})
+    print()
 
 
 def _generation(vocab_size: int) -> None:
-    print("\n## Generation\n")
+    print("## Generation, float32\n")
     print("| streams | characters/s | x PyTorch loop | x `predict_on_batch` loop | of the limit |")
     print("| - | - | - | - | - |")
     weights = parameters(MODEL, vocab_size)
@@ -117,13 +125,45 @@ def _encoding() -> None:
         print(f"| {kind} | {Spread([rate / 1e6 for rate in rates]).show('.0f')} |", flush=True)
 
 
-def _processor() -> str:
-    """Return the processor's name, where Linux tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("ascii").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ")[1] for line in lines if "model name" in line), platform.machine())
+def _memory() -> None:
+    """Measure the largest resident memory, without the pages of files, which the system can drop.
+
+    Linux tells it, while a process lives: it is asked every 20 ms.
+    """
+    print("\n## Memory: largest anonymous resident set, in MB\n")
+    print("| text | encoding | training, 20 steps of the default model |")
+    print("| - | - | - |")
+    for size in TEXT_SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder, "input.txt")
+            line = b"an ordinary line, and 1 more\n"
+            text.write_bytes(line * (size * 10**6 // len(line)))
+            encode = "import sys; from bench.contenders import read; read(sys.argv[1])"
+            steps = ["--max-steps", "20", "--validation", "0", "--run", "run"]
+            commands = [
+                ["-c", encode, str(text)],
+                ["-m", "charlstm", "train", str(text), *steps],
+            ]
+            cells = [f"{_peak(command, folder) / 1e6:,.0f}" for command in commands]
+        print(f"| {size} MB | {' | '.join(cells)} |", flush=True)
+
+
+def _peak(arguments: list[str], folder: str) -> int:
+    """Return the most bytes that a command had resident and anonymous."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        peak, status = 0, Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text("ascii", "replace"))
+            peak = max(peak, int(found[1]) * 1024 if found else 0)
+            time.sleep(0.02)
+    assert process.returncode == 0, arguments
+    return peak
 
 
 if __name__ == "__main__":

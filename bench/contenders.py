@@ -42,7 +42,7 @@ def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32"
     config = TrainConfig(batch_size=int(batch), precision=precision)
     trainer = make_trainer(MODEL, config, len(corpus.vocabulary), select_device("cpu"))
     windows = Windows(corpus.ids, config.batch_size, T)
-    calls = iter(trainer.dataset(windows, windows.steps))
+    calls = iter(trainer.dataset(windows, trainer.calls(0, windows.steps)))
     key = tf.constant(dropout_key(1, 1, 1), tf.int64)
 
     def work() -> int:
@@ -190,13 +190,15 @@ def draw_pytorch(streams: str, vocab_size: str) -> Work:
     return work
 
 
-def product() -> Work:
+def product(precision: str = "float32") -> Work:
     """Multiply matrices of the step's shapes: floating-point operations."""
     from charlstm.backend import select_device, tf
 
     select_device("cpu")
     rows, inner, columns, times = 4096, MODEL.units, 4 * MODEL.units, 5
-    one, other = tf.random.normal((rows, inner)), tf.random.normal((inner, columns))
+    one, other = (
+        tf.cast(tf.random.normal(shape), precision) for shape in ((rows, inner), (inner, columns))
+    )
     multiply = tf.function(tf.matmul)
 
     def work() -> int:

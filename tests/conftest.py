@@ -2,8 +2,10 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +16,47 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 # Every axis of the small model has another size: layers 2, units 24, vocabulary 27, B 3, T 10.
 SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-rate 0.01".split()
 
+LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without what would steer the program."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHARLSTM")}
     return {**kept, **more}
+
+
+def lines_of(stderr: bytes) -> list[str]:
+    return stderr.decode().splitlines()
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "charlstm", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(path)
+
+
+def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> list[str]:
+    """Send a signal; expect its exit code and nothing on stdout; return the lines of stderr."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == b""
+    assert lines_of(err)[-1] == "charlstm: interrupted"
+    assert b"Traceback" not in err
+    return lines_of(err)
 
 
 @pytest.fixture
@@ -70,3 +108,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
         check=True,
     )
     return folder / "checkpoints" / "words"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(LONG_TEXT, "utf-8")
+    return path

@@ -3,7 +3,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -11,17 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, environment
+from conftest import LONG_TEXT, SMALL, Run, environment, interrupt, lines_of, start, wait_for
 
 from charlstm import __version__
 from charlstm.cli import program
 
-LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
 HELP = [[], *([name] for name in sorted(program.commands))]
-
-
-def lines_of(stderr: bytes) -> list[str]:
-    return stderr.decode().splitlines()
 
 
 def only_line(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -32,13 +26,6 @@ def only_line(done: subprocess.CompletedProcess[bytes]) -> str:
     assert lines_of(done.stderr)[-1] == lines[0]
     assert done.stdout == b""
     return lines[0]
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> Path:
-    path = tmp_path / "words.txt"
-    path.write_text(LONG_TEXT, "utf-8")
-    return path
 
 
 WITHOUT_IMPORTS = """
@@ -135,7 +122,7 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
 def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),
-        *("epoch-001.weights.h5", "epoch-002.weights.h5"),
+        *("epoch-001.weights.h5", "epoch-002.weights.h5", "resume.weights.h5", ".lock"),
     }
     corpus = json.loads((trained / "corpus.json").read_text())
     assert corpus["size"] == (trained.parents[1] / "words.txt").stat().st_size
@@ -328,39 +315,10 @@ def test_a_closed_pipe_ends_it_quietly(trained: Path) -> None:
     assert len(lines_of(done.stderr)) == 1
 
 
-def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "charlstm", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(1200):
-        if path.exists():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError(path)
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Press Ctrl+C; expect its exit code, one line and nothing on stdout."""
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert out == b""
-    assert lines_of(err)[-1] == "charlstm: interrupted"
-    assert b"Traceback" not in err
-
-
 @pytest.mark.parametrize("seconds", [0, 0.7, 1.4])  # TensorFlow is being imported
 def test_interrupted_before_the_first_step_leaves_nothing(seconds: float, words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL)
-    wait_for(words.parent / "checkpoints/.words.part/config.toml", process)
+    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
     time.sleep(seconds)
     interrupt(process)
     assert list(words.parent.iterdir()) == [words]
@@ -413,7 +371,7 @@ def test_interrupted_on_a_terminal_no_bar_is_left(words: Path) -> None:
         words.parent, "train", words, *SMALL, "--epochs", "9999", interrupt_at=r"epoch 2: +[1-9]"
     )
     assert code == 130, shown
-    assert shown.endswith("\rcharlstm: interrupted\r\n")
+    assert re.search(r"\rsaved; go on with: [^\r]*\r\ncharlstm: interrupted\r\n$", shown)
 
 
 def test_on_a_terminal_a_text_ends_its_line(trained: Path, tmp_path: Path) -> None:

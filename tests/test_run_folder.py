@@ -118,7 +118,7 @@ def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".run.part" / "corpus.ids").touch()
     with new_run(tmp_path / "run", overwrite=False) as run:
         run.place()
-    assert not list((tmp_path / "run").iterdir())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -133,7 +133,7 @@ def test_the_old_run_is_there_until_the_new_one_is_placed(tmp_path: Path) -> Non
     with new_run(old.path, overwrite=True) as run:
         run.write_config("")
         run.place()
-    assert [path.name for path in old.path.iterdir()] == ["config.toml"]
+    assert sorted(path.name for path in old.path.iterdir()) == [".lock", "config.toml"]
 
 
 @pytest.mark.parametrize("strange", ["notes.txt", "epoch-1.weights.h5", "sub/config.toml"])

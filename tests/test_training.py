@@ -22,7 +22,15 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
 from charlstm.model import build_model
 from charlstm.run_folder import RunFolder, new_run
-from charlstm.training import EpochReport, Job, StepReport, Trainer, make_optimizer, train
+from charlstm.training import (
+    EpochReport,
+    Job,
+    StepReport,
+    Trainer,
+    make_optimizer,
+    position,
+    train,
+)
 from charlstm.vocabulary import Vocabulary
 
 B, T, V = 2, 3, 7
@@ -173,6 +181,58 @@ def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -
     assert all(map(np.array_equal, one, two))
 
 
+def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
+    """24 steps in two epochs, with dropout and validation; not a bit may differ."""
+    ids = np.random.default_rng(6).integers(0, V, 12 * B * T + 1).astype(np.uint8)
+    config = TrainConfig(batch_size=B, sequence_length=T, epochs=2, log_every=5)
+    trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.5), config, V, cudnn=False)
+    trainer.steps_per_call = 1
+    begin = trainer.model.arrays(), trainer.states()
+    letters = Vocabulary("abcdefg")
+
+    def go_on(run: RunFolder, stop: int, **resume: Any) -> list[Any]:
+        """Train until so many steps are done."""
+        done: list[Any] = []
+        job = Job(
+            ModelConfig(units=5, layers=2, dropout=0.5),
+            letters,
+            (ids, IDS[:31]),
+            run,
+            stopped=lambda: sum(isinstance(r, StepReport) for r in done) >= stop,
+            **resume,
+        )
+        done.extend(train(trainer, job))  # one by one: the job looks at it
+        return done
+
+    def restart() -> None:
+        slots = {f"optimizer/{i}": v for i, v in enumerate(trainer.optimizer.variables)}
+        for name, variable in slots.items():
+            variable.assign(begin[1][name])
+        trainer.model.set_arrays(begin[0])
+
+    def outcome(run: RunFolder) -> Any:
+        lines = map(json.loads, (run.path / "history.jsonl").read_text().splitlines())
+        files = [checkpoint.read(run.epoch_path(epoch)) for epoch in run.epochs()]
+        return (
+            [{k: v for k, v in line.items() if k != "clock"} for line in lines],
+            [(file.metrics, [array.tobytes() for array in file.arrays]) for file in files],
+        )
+
+    with new_run(tmp_path / "whole", overwrite=False) as run:
+        whole = go_on(run, 99)
+    assert sum(isinstance(report, StepReport) for report in whole) == 24
+    for stop in range(1, 24):
+        restart()
+        with new_run(tmp_path / str(stop), overwrite=False) as run:
+            first = go_on(run, stop)
+        read = checkpoint.read(run.resume_path)
+        trainer.model.reset_state()
+        second = go_on(run, 99, resume=read, at=position(read, run))
+        steps = [report for report in first + second if isinstance(report, StepReport)]
+        assert steps == [report for report in whole if isinstance(report, StepReport)]
+        assert outcome(run) == outcome(RunFolder(tmp_path / "whole"))
+
+
 def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list[Any]]]:
     """Return the weights before, and the gradients and weights of each step, from plain Keras."""
     trainer = Trainer(MODEL, config, V, cudnn=False)
@@ -285,7 +345,9 @@ def test_a_loss_that_is_not_finite_ends_it_and_nothing_is_saved_after(tmp_path: 
     with pytest.raises(CharlstmError, match=r"epoch 1, step \d+: .*--learning-rate") as error:
         run_training(tmp_path / "run", log_every=1, **{**STILL, "learning_rate": 1e38})
     assert "\n" not in str(error.value)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["history.jsonl"]
+    found = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert found == [".lock", "history.jsonl", "resume.weights.h5"]
+    assert checkpoint.read(tmp_path / "run/resume.weights.h5").resume
     assert "NaN" not in (tmp_path / "run/history.jsonl").read_text()
 
 
@@ -296,7 +358,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
         trainer.model.dense.kernel.assign(trainer.model.dense.kernel * np.inf)
         with pytest.raises(CharlstmError, match="epoch 1, at its end"):
             next(reports)
-    assert not list((tmp_path / "run").iterdir())
+    assert not list((tmp_path / "run").glob("epoch-*"))
 
 
 REPLICAS = """
@@ -317,7 +379,7 @@ def losses(strategy):
     with strategy.scope():
         trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, cudnn=False)
         key = tf.constant([1, 1], tf.int64)
-        calls = trainer.dataset(windows, windows.steps)
+        calls = trainer.dataset(windows, trainer.calls(0, windows.steps))
         return [loss for call in calls for loss in trainer.advance(call, key).numpy().tolist()]
 one = losses(tf.distribute.get_strategy())
 two = losses(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))

@@ -6,6 +6,7 @@ Every room that computes takes ``tf`` and ``keras`` from here. Knows no model.
 import contextlib
 import ctypes
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ with _quiet_stderr():
 # What glibc's malloc.h calls M_TOP_PAD: how much more than is needed it fetches, and keeps.
 _TOP_PAD, _KEPT = -2, 2**26
 
-__all__ = ["Device", "choose_precision", "keras", "select_device", "tf", "xla"]
+__all__ = ["Device", "choose_precision", "keras", "processor", "select_device", "tf", "xla"]
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,23 @@ def select_device(choice: str) -> Device:
     return Device(f"GPU, {details.get('device_name', chosen[0].name)}", cudnn=True)
 
 
+def processor() -> str:
+    """Return the name of the processor."""
+    lines = _cpuinfo().splitlines()
+    found = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(found, "") or platform.processor() or platform.machine()
+
+
 def _cpu_has_bfloat16() -> bool:
     """Tell whether the processor multiplies bfloat16 numbers; where nothing tells, it does not."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
-    except OSError:  # not Linux
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo().split())
+
+
+def _cpuinfo() -> str:
+    """Return what Linux tells about the processor; elsewhere, nothing."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/cpuinfo").read_text("ascii", "replace")
+    return ""
 
 
 def choose_precision(choice: str, device: Device) -> str:

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,9 +26,25 @@ from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary
 FORMAT = 1
 CELL = "lstm"
 DESCRIPTION = "charlstm"  # the name of the dataset that holds the JSON
+RESUME = "resume"  # the group of the states, and its key in the JSON
+FLOAT32 = np.dtype("<f4")
+STATE_TYPES = {dtype: np.dtype(dtype) for dtype in ("<f4", "<i4", "<i8")}
+STATE_NAME = re.compile(r"[a-z]+/\d+")
+Kind = tuple[np.dtype[Any], tuple[int, ...]]
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What HDF5 itself may need for groups and headers, for each dataset and in all.
 BYTES_PER_DATASET, BYTES_IN_ALL = 4096, 65536
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a training needs beside the weights to go on as if it had never stopped.
+
+    ``position`` says where it is, for JSON; ``arrays`` are its states, by name.
+    """
+
+    position: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     clock: Mapping[str, Any] = field(default_factory=dict)
+    resume: Resume | None = None
 
 
 def layout(model: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -95,7 +113,18 @@ def sync_folder(folder: Path) -> None:
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write a weights file."""
     shapes = layout(checkpoint.model, len(checkpoint.vocabulary))
-    arrays = dict(zip(shapes, checkpoint.arrays, strict=True))
+    arrays: dict[str, NDArray[Any]] = dict(zip(shapes, checkpoint.arrays, strict=True))
+    assert all(array.shape == shapes[name] for name, array in arrays.items())
+    more: dict[str, Any] = {}
+    if checkpoint.resume:
+        arrays |= {f"{RESUME}/{name}": array for name, array in checkpoint.resume.arrays.items()}
+        more[RESUME] = {
+            "position": dict(checkpoint.resume.position),
+            "arrays": {
+                name: [array.dtype.str, list(array.shape)]
+                for name, array in checkpoint.resume.arrays.items()
+            },
+        }
     description: dict[str, Any] = {
         "format": FORMAT,
         "epoch": checkpoint.epoch,
@@ -105,14 +134,14 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "training": dict(checkpoint.training),
         "versions": dict(checkpoint.versions),
         "clock": dict(checkpoint.clock),
+        **more,
         "sha256": {name: _sha256(array.tobytes()) for name, array in arrays.items()},
     }
     description["sha256"][DESCRIPTION] = _seal(description)
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
         for name, array in arrays.items():
-            assert array.shape == shapes[name], name
-            file.create_dataset(name, data=array, dtype="<f4")
+            file.create_dataset(name, data=array, dtype=array.dtype)
         # A fixed-length string: variable ones live where a damaged file has crashed the library.
         file.create_dataset(DESCRIPTION, data=np.bytes_(json.dumps(description).encode("ascii")))
     write_file(path, image.getvalue())
@@ -154,25 +183,57 @@ def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
     description = _read_description(file)
     model, vocabulary = _read_model(description, size)
     shapes = layout(model, len(vocabulary))
-    needed = 4 * sum(map(math.prod, shapes.values()))
-    slack = (
-        BYTES_IN_ALL + BYTES_PER_DATASET * len(shapes) + file[DESCRIPTION].id.get_type().get_size()
-    )
+    expected = {name: (FLOAT32, shape) for name, shape in shapes.items()}
+    resume = _read_resume(description)
+    expected |= {f"{RESUME}/{name}": kind for name, kind in resume.items()}
+    needed = sum(_bytes(dtype, shape) for dtype, shape in expected.values())
+    slack = BYTES_IN_ALL + BYTES_PER_DATASET * len(expected)
+    slack += file[DESCRIPTION].id.get_type().get_size()
     if not needed <= size <= needed + slack:
         raise _Refused(f"{size:,} bytes do not fit its description, which needs {needed:,}")
-    _check_names(file, {DESCRIPTION, *shapes})
+    _check_names(file, {DESCRIPTION, *expected})
     sums = _expect(description, "sha256", dict)
-    arrays = [_read_array(file, name, shape, sums.get(name)) for name, shape in shapes.items()]
+    arrays = {
+        name: _read_array(file, name, kind, sums.get(name)) for name, kind in expected.items()
+    }
     return Checkpoint(
         epoch=_expect(description, "epoch", int),
         model=model,
         vocabulary=vocabulary,
-        arrays=arrays,
+        arrays=[arrays[name] for name in shapes],
         metrics=_expect(description, "metrics", dict),
         training=_expect(description, "training", dict),
         versions=_expect(description, "versions", dict),
         clock=_expect(description, "clock", dict),
+        resume=Resume(
+            _expect(description[RESUME], "position", dict),
+            {name: arrays[f"{RESUME}/{name}"] for name in resume},
+        )
+        if RESUME in description
+        else None,
     )
+
+
+def _read_resume(description: dict[str, Any]) -> dict[str, Kind]:
+    """Return the types and shapes of the states, as the description has them."""
+    if RESUME not in description:
+        return {}
+    found: dict[str, Kind] = {}
+    for name, kind in _expect(_expect(description, RESUME, dict), "arrays", dict).items():
+        match kind:
+            case [str(dtype), [*shape]] if (
+                STATE_NAME.fullmatch(name)
+                and dtype in STATE_TYPES
+                and all(type(size) is int and 0 < size < 2**32 for size in shape)
+            ):
+                found[name] = STATE_TYPES[dtype], tuple(shape)
+            case _:
+                raise _Refused(f"its state {name!r} is not described as one")
+    return found
+
+
+def _bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return dtype.itemsize * math.prod(shape)
 
 
 def _read_description(file: h5py.File) -> dict[str, Any]:
@@ -243,17 +304,16 @@ def _check_names(file: h5py.File, expected: set[str]) -> None:
         raise _Refused(f"{min(left)} is missing")
 
 
-def _read_array(
-    file: h5py.File, name: str, shape: tuple[int, ...], checksum: Any
-) -> NDArray[np.float32]:
+def _read_array(file: h5py.File, name: str, kind: Kind, checksum: Any) -> NDArray[Any]:
+    dtype, shape = kind
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise _Refused(f"{name} is not an array")
     # Types are compared inside HDF5: numpy has no equal for every type a file can hold.
-    if dataset.shape != shape or dataset.id.get_type() != h5py.h5t.IEEE_F32LE:
-        raise _Refused(f"{name} is not float32 {shape}, which its description needs")
+    if dataset.shape != shape or dataset.id.get_type() != h5py.h5t.py_create(dtype):
+        raise _Refused(f"{name} is not {dtype} {shape}, which its description needs")
     _check_storage(dataset, name)
-    array: NDArray[np.float32] = dataset[()]
+    array: NDArray[Any] = np.asarray(dataset[()], dtype)
     if _sha256(array.tobytes()) != checksum:
         raise _Refused(f"damaged: {name} does not match its checksum")
     if not np.isfinite(array).all():

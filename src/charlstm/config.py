@@ -132,6 +132,9 @@ class TrainConfig:
     )
     seed: int = option(1, "Start of all random numbers.", low=0, high=SEED_LIMIT - 1)
     log_every: int = option(100, "Steps between two lines of history.jsonl.", low=1)
+    save_minutes: float = option(
+        10.0, "Minutes between two saves of what --resume needs.", low=0, open_ends="low"
+    )
 
 
 DEVICE = option(
@@ -145,6 +148,9 @@ class RunConfig:
 
     run: str | None = option(None, "Folder of the run.  [default: checkpoints/NAME]", metavar="DIR")
     overwrite: bool = option(default=False, help="Replace the run that the folder holds.")
+    resume: bool = option(
+        default=False, help="Go on with the run that the folder holds; start it if there is none."
+    )
     device: str = DEVICE
 
 

@@ -1,6 +1,7 @@
 """How well a model predicts a stream of ids: nats and bits per character. Knows no text."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -35,13 +36,20 @@ def bits_per_char(loss: float) -> float:
 
 
 def evaluate(
-    model: CharacterModel, ids: Ids, *, sequence_length: int, lanes: int | None = None
+    model: CharacterModel,
+    ids: Ids,
+    *,
+    sequence_length: int,
+    lanes: int | None = None,
+    tick: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Predict every id but the first exactly once; leave the model's state as it was.
 
     N ids make N - 1 predictions, cut into contiguous lanes in their order; each lane starts from
     a zero state. ``lanes`` defaults to min(B, N // 4096), at least 1, and is at most B. Rows and
     columns without a lane's character weigh 0. ``ids`` must be two or more.
+
+    ``tick`` is called before each window; what it raises ends the evaluation.
     """
     count = len(ids) - 1
     lanes = lanes or max(1, min(model.batch_size, len(ids) // CHARACTERS_PER_LANE))
@@ -50,15 +58,18 @@ def evaluate(
     state = model.state()
     model.reset_state()
     nats = 0.0
-    for start in range(0, max(map(len, pieces)) - 1, sequence_length):
-        window = np.zeros((model.batch_size, sequence_length + 1), ids.dtype)
-        weights = np.zeros((model.batch_size, sequence_length))
-        for lane, piece in enumerate(pieces):
-            part = piece[start : start + sequence_length + 1]
-            window[lane, : len(part)] = part
-            weights[lane, : max(0, len(part) - 1)] = 1
-        nats += float(np.sum(weights * _nats(model, window)))
-    model.set_state(state)
+    try:
+        for start in range(0, max(map(len, pieces)) - 1, sequence_length):
+            tick()
+            window = np.zeros((model.batch_size, sequence_length + 1), ids.dtype)
+            weights = np.zeros((model.batch_size, sequence_length))
+            for lane, piece in enumerate(pieces):
+                part = piece[start : start + sequence_length + 1]
+                window[lane, : len(part)] = part
+                weights[lane, : max(0, len(part) - 1)] = 1
+            nats += float(np.sum(weights * _nats(model, window)))
+    finally:
+        model.set_state(state)
     return Evaluation(nats, count, lanes)
 
 

@@ -3,6 +3,8 @@
 The only room that knows file names in a run folder. Knows no layout of a weights file.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
@@ -13,16 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from charlstm.checkpoint import Checkpoint, sync_folder, write, write_file
+from charlstm.checkpoint import Checkpoint, read, sync_folder, write, write_file
 from charlstm.errors import CharlstmError
 
 RUNS = Path("checkpoints")
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
+RESUME, LOCK = "resume.weights.h5", ".lock"
+TEMPORARY = re.compile(r"\..*\.tmp")  # left behind by a killed process
 PART = re.compile(r"\..*\.part")  # a run folder in the making
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
-    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|resume\.weights\.h5|loss\.png|\.lock"
-    r"|\..*\.tmp"  # left behind by a killed process
+    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|loss\.png"
+    rf"|{re.escape(LOCK)}|{TEMPORARY.pattern}"
 )
 
 
@@ -47,6 +51,14 @@ class RunFolder:
         self.path = path
 
     @property
+    def kept(self) -> RunFolder:
+        """The run whose encoded text can serve: this one."""
+        return self
+
+    def keep_ids(self) -> None:
+        """Take over the id file of that run, which is this one's."""
+
+    @property
     def ids_path(self) -> Path:
         """Where the encoded text belongs."""
         return self.path / IDS
@@ -67,6 +79,11 @@ class RunFolder:
             return json.loads((self.path / CORPUS).read_bytes())
         return None
 
+    @property
+    def config_path(self) -> str:
+        """Where the options are kept that were really used."""
+        return str(self.path / CONFIG)
+
     def epoch_path(self, epoch: int) -> Path:
         """Return the weights file of an epoch, which need not exist."""
         return self.path / f"epoch-{epoch:03d}.weights.h5"
@@ -78,13 +95,42 @@ class RunFolder:
             write(path, checkpoint)
         return path
 
-    def append_history(self, line: dict[str, Any], *, sync: bool = False) -> None:
-        """Add one line to the history; with ``sync``, it survives a power cut."""
+    @property
+    def resume_path(self) -> Path:
+        """The file that ``--resume`` reads, which need not exist."""
+        return self.path / RESUME
+
+    def write_resume(self, checkpoint: Checkpoint) -> None:
+        """Write what a training needs to go on: the commit point of all that was written before."""
+        with writing(self.path):
+            write(self.resume_path, checkpoint)
+
+    def place(self) -> None:
+        """Give the folder its name, which this one has."""
+
+    def append_history(self, line: dict[str, Any]) -> None:
+        """Add one line to the history."""
         with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
+
+    def sync_history(self) -> int:
+        """Make the history survive a power cut; return its length in bytes."""
+        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def cut_history(self, length: int) -> None:
+        """Forget what was written to the history after it had this many bytes.
+
+        Raises CharlstmError if it has fewer.
+        """
+        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+            if file.tell() < length:
+                raise CharlstmError(
+                    f"{self.path / HISTORY}: {length:,} bytes belong in it, and it has "
+                    f"{file.tell():,}; put it back, or start again with --overwrite"
+                )
+            file.truncate(length)
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a weights file, in order."""
@@ -107,12 +153,52 @@ class RunFolder:
         """
         if epoch == "best":
             return self.epoch_path(self.best_epoch())
+        if epoch == "last" and self._has_steps_after_the_last_epoch():
+            return self.resume_path
         epochs = self._some_epochs()
         chosen = epochs[-1] if epoch == "last" else int(epoch)
         if chosen not in epochs:
             there = ", ".join(map(str, epochs))
             raise CharlstmError(f"{self.path}: has no epoch {chosen}; there are {there}")
         return self.epoch_path(chosen)
+
+    def exists(self) -> bool:
+        """Tell whether there is something that a training can go on from."""
+        return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
+
+    def last_state(self) -> tuple[Checkpoint, str]:
+        """Return the file to go on from, and what is wrong with the resume file if it is another.
+
+        That is then the newest good epoch's. Raises CharlstmError if there is none.
+        """
+        try:
+            return read(self.resume_path), ""
+        except CharlstmError as error:
+            problem = str(error)
+        for epoch in reversed(self.epochs()):
+            with contextlib.suppress(CharlstmError):
+                return read(self.epoch_path(epoch)), problem
+        raise CharlstmError(f"{problem}; there is no good epoch either; start with --overwrite")
+
+    def history_until(self, epoch: int) -> int:
+        """Return how many bytes the history has up to the line of an epoch; 0 without it."""
+        length = 0
+        with contextlib.suppress(FileNotFoundError):
+            for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
+                length += len(text)
+                line = _parse_line(text.decode("utf-8", "replace"))
+                if line.get("kind") == "epoch" and line.get("epoch") == epoch:
+                    return length
+        return 0
+
+    def _has_steps_after_the_last_epoch(self) -> bool:
+        """Tell whether the resume file has weights that no epoch file has."""
+        with contextlib.suppress(OSError, CharlstmError):
+            times = [self.epoch_path(e).stat().st_mtime_ns for e in self.epochs()[-1:]]
+            if self.resume_path.stat().st_mtime_ns > max(times, default=0):
+                resume = read(self.resume_path).resume
+                return resume is not None and resume.position.get("step") != 0
+        return False
 
     def _some_epochs(self) -> list[int]:
         epochs = self.epochs()
@@ -144,16 +230,16 @@ class NewRun(RunFolder):
         super().__init__(target.with_name(f".{target.name}.part"))
 
     @property
-    def replaced(self) -> RunFolder:
+    def kept(self) -> RunFolder:
         """The run that stands in the place, which need not exist."""
         return RunFolder(self._target)
 
     def keep_ids(self) -> None:
         """Take over the id file of the run that is replaced."""
         try:
-            os.link(self.replaced.ids_path, self.ids_path)
+            os.link(self.kept.ids_path, self.ids_path)
         except OSError:  # a file system without hard links
-            shutil.copyfile(self.replaced.ids_path, self.ids_path)
+            shutil.copyfile(self.kept.ids_path, self.ids_path)
 
     def place(self) -> None:
         """Give the folder its name; an older run there goes now, if it may.
@@ -179,17 +265,64 @@ def new_run(place: Path, *, overwrite: bool) -> Iterator[NewRun]:
     check_place(place, overwrite=overwrite)
     run = NewRun(place, overwrite=overwrite)
     part = run.path
-    with writing(place):
-        shutil.rmtree(part, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        if run.kept.path.is_dir() and any(run.kept.path.iterdir()):
+            stack.enter_context(_locked(run.kept.path, place))
+        if part.is_dir():  # of a training that was killed, or of one that is running
+            with _locked(part, place):
+                shutil.rmtree(part, ignore_errors=True)
         made = _missing_parents(part)
-        part.mkdir(parents=True)
-    try:
+        stack.callback(_remove, part, made)
+        with writing(place):
+            part.mkdir(parents=True)
+        stack.enter_context(_locked(part, place))
         yield run
+
+
+def _remove(part: Path, made: list[Path]) -> None:
+    """Remove a folder in the making, if it is still there, and those made for it."""
+    shutil.rmtree(part, ignore_errors=True)
+    for folder in made:
+        with contextlib.suppress(OSError):  # it holds something: then it stays
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def old_run(place: Path) -> Iterator[RunFolder]:
+    """Open a run to go on with it, and remove what a killed training left half-written.
+
+    Raises CharlstmError if the folder holds anything else, or another training runs in it.
+    """
+    check_place(place, overwrite=True)
+    with _locked(place, place):
+        with writing(place):
+            for path in place.iterdir():
+                if TEMPORARY.fullmatch(path.name):
+                    path.unlink()
+        yield RunFolder(place)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, place: Path) -> Iterator[None]:
+    """Hold the folder for one training; the kernel frees it, whatever ends the process.
+
+    Raises CharlstmError if another one has it.
+    """
+    import fcntl  # not on Windows, where one can still sample
+
+    with writing(place):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CharlstmError(
+                f"{place}: another training is running in it; wait for its end, "
+                "or choose another with --run"
+            ) from None
+        yield
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # it holds something: then it stays
-                folder.rmdir()
+        os.close(descriptor)
 
 
 def check_place(place: Path, *, overwrite: bool) -> None:

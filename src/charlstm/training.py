@@ -5,28 +5,31 @@ The only room that changes weights. Knows no command line and no terminal.
 
 import contextlib
 import math
+import os
 import platform
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlstm import __version__
-from charlstm.backend import Device, keras, tf
+from charlstm.backend import Device, keras, processor, tf
 from charlstm.batches import Windows
-from charlstm.checkpoint import Checkpoint, parameters
+from charlstm.checkpoint import Checkpoint, Resume, parameters
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate, nats
 from charlstm.model import build_model
-from charlstm.run_folder import NewRun
+from charlstm.run_folder import RunFolder
 from charlstm.vocabulary import Vocabulary
 
 # A call of the compiled function makes several steps, so that what a call costs, half a
@@ -97,8 +100,39 @@ class Trainer:
         if self.replicas == 1 and not cudnn and config.precision != "float16":
             self._update = tf.function(self._change_weights, autograph=False, jit_compile=True)
 
-    def dataset(self, windows: Windows, steps: int) -> Any:
-        """Return the windows of the first steps of an epoch, one call's after the other.
+    def states(self) -> dict[str, NDArray[Any]]:
+        """Return all that the next step depends on beside the weights, by name."""
+        found = {f"lstm/{i}": array for i, array in enumerate(self.model.state())}
+        slots = (variable.numpy() for variable in self.optimizer.variables)
+        return found | {f"optimizer/{i}": array for i, array in enumerate(slots)}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put weights back, and what ``states`` returned where the file has it.
+
+        Raises CharlstmError if these are the states of another model or optimizer.
+        """
+        self.model.set_arrays(checkpoint.arrays)
+        if checkpoint.resume is None:
+            return
+        found, expected = checkpoint.resume.arrays, self.states()
+        kinds = [{k: (a.dtype, a.shape) for k, a in arrays.items()} for arrays in (found, expected)]
+        if kinds[0] != kinds[1]:
+            raise CharlstmError("the saved state is that of another model or optimizer")
+        lstm = [found[name] for name in expected if name.startswith("lstm/")]
+        self.model.set_state(lstm)
+        for i, variable in enumerate(self.optimizer.variables):
+            variable.assign(found[f"optimizer/{i}"])
+
+    def calls(self, start: int, stop: int) -> list[range]:
+        """Return which steps each call makes, of those from ``start`` until before ``stop``.
+
+        Wherever it starts, calls begin at the same steps of an epoch.
+        """
+        firsts = [start, *(s for s in range(0, stop, self.steps_per_call) if s > start)]
+        return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
+
+    def dataset(self, windows: Windows, calls: list[range]) -> Any:
+        """Return the windows of some steps of an epoch, one call's after the other.
 
         Elements of shape (K, B, T + 1), of one replica's rows in lane order: the strategy hands
         them out in turn, so that each row is on the replica that has its lane.
@@ -106,8 +140,7 @@ class Trainer:
         rows = self.config.batch_size // self.replicas
 
         def pieces() -> Iterator[Ids]:
-            for first in range(0, steps, self.steps_per_call):
-                call = range(first, min(first + self.steps_per_call, steps))
+            for call in calls:
                 found = np.stack([windows.window(step) for step in call])
                 for start in range(0, self.config.batch_size, rows):
                     yield found[:, start : start + rows]
@@ -202,80 +235,241 @@ def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Position:
+    """Where a training is: ``step`` steps of ``epoch`` are done, with ``total`` as sum of losses.
+
+    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken.
+    """
+
+    epoch: int
+    step: int
+    total: float
+    smooth_loss: float
+    history_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Job:
     """What is trained on and where it goes.
 
     ``parts`` are the ids for training and for validation (none of these: no validation).
+    ``resume`` is what a training left that was stopped ``at`` its position; ``stopped`` tells that
+    this one shall.
     """
 
     model: ModelConfig
     vocabulary: Vocabulary
     parts: tuple[Ids, Ids]
-    run: NewRun
+    run: RunFolder
+    resume: Checkpoint | None = None
+    at: Position | None = None
+    stopped: Callable[[], bool] = lambda: False
+
+
+class _Clock:
+    """What tells time, kept apart from all that a repeated run must repeat."""
+
+    def __init__(self, seconds: float) -> None:
+        self._start = monotonic() - seconds
+
+    def seconds(self) -> float:
+        return round(monotonic() - self._start, 3)
+
+    def record(self, characters: int, since: float) -> dict[str, Any]:
+        now = self.seconds()
+        return {
+            "seconds": now,
+            "characters_per_second": round(characters / max(now - since, 1e-3), 1),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """Validation was asked to stop."""
+
+
+def _stop_if(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise _Stopped
+
+
+class _Saving:
+    """When the state of a training is written, and what that takes."""
+
+    def __init__(self, trainer: Trainer, job: Job, windows: Windows) -> None:
+        self.trainer = trainer
+        self.job = job
+        self.windows = windows
+        self._saved = monotonic()
+
+    def due(self) -> bool:
+        late = monotonic() - self._saved >= 60 * self.trainer.config.save_minutes
+        return late or self.job.stopped()
+
+    def save(self, at: Position) -> None:
+        """Write the file that ``--resume`` reads; the history of before it is safe by then."""
+        history_bytes = self.job.run.sync_history()
+        # Of an epoch without a step these are the weights of the one before.
+        epoch = at.epoch if at.step else at.epoch - 1
+        done = {"train_loss": at.total / at.step if at.step else None, "valid_loss": None}
+        resume = Resume(asdict(replace(at, history_bytes=history_bytes)), self.trainer.states())
+        arrays = self.trainer.model.arrays()
+        checked = (*arrays, *(a for a in resume.arrays.values() if a.dtype.kind == "f"))
+        if not all(np.isfinite(array).all() for array in checked):
+            raise _not_finite(at.epoch, at.step)
+        self.job.run.write_resume(
+            _checkpoint(self.trainer, self.job, epoch, arrays, done, resume=resume)
+        )
+        self._saved = monotonic()
 
 
 def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
     """Train, write an epoch file after each epoch, keep the history, and report.
 
-    The run is placed when the first step is done: what fails before that leaves no trace.
+    A run is placed when its first step is done: what fails before that leaves no trace. What a
+    resumed training needs is written before the first step, every ``save_minutes``, at each
+    epoch's end, and when ``stopped`` tells to stop, which ends the reports.
 
     Raises CharlstmError if the loss is not finite or the device has too little memory.
     """
     config = trainer.config
     windows = Windows(job.parts[0], config.batch_size, config.sequence_length)
-    smooth_loss = math.log(len(job.vocabulary))  # of a model that knows nothing
-    steps_left = config.max_steps or config.epochs * windows.steps
+    at = job.at or Position(1, 0, 0.0, math.log(len(job.vocabulary)), 0, 0.0)
+    if job.resume:
+        trainer.restore(job.resume)
+    saving = _Saving(trainer, job, windows)
     with _named_failures(config):
         trainer.advance.get_concrete_function(
-            trainer.dataset(windows, 0).element_spec, tf.TensorSpec((2,), tf.int64)
+            trainer.dataset(windows, []).element_spec, tf.TensorSpec((2,), tf.int64)
         )
-    clock = _Clock()
-    for epoch in range(1, config.epochs + 1):
-        steps = min(windows.steps, steps_left)
-        started, total = clock.seconds(), 0.0
-        logged = started
-        trainer.model.reset_state()
-        for step, loss in _losses(trainer, windows, epoch, steps):
-            if not math.isfinite(loss):
-                raise _not_finite(epoch, step)
-            if epoch == step == 1:
-                job.run.place()
-            total += loss
-            smooth_loss = 0.999 * smooth_loss + 0.001 * loss
-            if step % config.log_every == 0:
-                time = clock.record(config.log_every * windows.step_size, logged)
-                logged = time["seconds"]
-                losses = {"loss": loss, "smooth_loss": smooth_loss}
-                job.run.append_history(
-                    {"kind": "step", "epoch": epoch, "step": step, **losses, "clock": time}
-                )
-            yield StepReport(epoch, step, steps, loss, smooth_loss)
-        time = clock.record(steps * windows.step_size, started)
-        yield _finish_epoch(trainer, job, epoch, total / steps, time)
-        steps_left -= steps
-        if not steps_left:
+    if job.resume:
+        job.run.cut_history(at.history_bytes)
+    else:
+        saving.save(at)
+    clock = _Clock(at.seconds)
+    while not finished(at, config, windows):
+        started = clock.seconds()
+        steps = windows.steps
+        if config.max_steps:
+            steps = min(steps, config.max_steps - (at.epoch - 1) * windows.steps)
+        at = yield from _run_steps(saving, at, steps, clock)
+        if at.step < steps:
             return
+        time = clock.record(steps * windows.step_size, started)
+        try:
+            report = _finish_epoch(trainer, job, at.epoch, at.total / steps, time)
+        except _Stopped:
+            saving.save(replace(at, seconds=clock.seconds()))
+            return
+        at = Position(at.epoch + 1, 0, 0.0, at.smooth_loss, 0, clock.seconds())
+        saving.save(at)
+        yield report
 
 
-def _losses(
-    trainer: Trainer, windows: Windows, epoch: int, steps: int
-) -> Iterator[tuple[int, float]]:
-    """Run the first steps of an epoch; yield the number of each, from 1, and its loss.
+def _run_steps(
+    saving: _Saving, at: Position, steps: int, clock: _Clock
+) -> Generator[StepReport, None, Position]:
+    """Run an epoch from a position on until ``steps`` of it are done, or stopped; return where."""
+    trainer, job = saving.trainer, saving.job
+    log_every = trainer.config.log_every
+    logged = clock.seconds()
+    if at.step == 0:
+        trainer.model.reset_state()
+    for step, loss, exact in _losses(saving, at, steps):
+        if not math.isfinite(loss):
+            raise _not_finite(at.epoch, step)
+        if job.resume is None and at.epoch == step == 1:
+            job.run.place()
+        smooth_loss = 0.999 * at.smooth_loss + 0.001 * loss
+        at = replace(at, step=step, total=at.total + loss, smooth_loss=smooth_loss)
+        if step % log_every == 0:
+            time = clock.record(log_every * saving.windows.step_size, logged)
+            logged = time["seconds"]
+            losses = {"loss": loss, "smooth_loss": smooth_loss}
+            job.run.append_history(
+                {"kind": "step", "epoch": at.epoch, "step": step, **losses, "clock": time}
+            )
+        yield StepReport(at.epoch, step, steps, loss, smooth_loss)
+        if exact and saving.due():
+            saving.save(replace(at, seconds=clock.seconds()))
+            if job.stopped():
+                break
+    return at
 
-    Losses are fetched some calls late, since a fetch waits for the device; but for the first.
+
+def forecast(trainer: Trainer, job: Job) -> int:
+    """Return about how many bytes the run folder will have at the end."""
+    weights = sum(array.nbytes for array in trainer.model.arrays())
+    states = sum(array.nbytes for array in trainer.states().values())
+    ids = sum(part.nbytes for part in job.parts)
+    return (trainer.config.epochs + 1) * weights + states + ids
+
+
+def position(checkpoint: Checkpoint, run: RunFolder) -> Position:
+    """Return where the training was that left a file; of an epoch's file, behind that epoch.
+
+    Raises CharlstmError if the file says nothing that could be true.
     """
+    if checkpoint.resume is None:
+        epoch, loss = checkpoint.epoch, checkpoint.metrics.get("train_loss") or 0.0
+        return Position(epoch + 1, 0, 0.0, loss, run.history_until(epoch), 0.0)
+    found = checkpoint.resume.position
+    for item in fields(Position):
+        value: Any = found.get(item.name)
+        if type(value) is not item.type or not 0 <= value < math.inf:
+            raise CharlstmError(f"the saved position has no {item.name} that could be true")
+    return Position(**{item.name: found[item.name] for item in fields(Position)})
+
+
+def finished(at: Position, config: TrainConfig, windows: Windows) -> bool:
+    """Tell whether nothing is left to train from a position on."""
+    done = (at.epoch - 1) * windows.steps + at.step
+    return at.epoch > config.epochs or (at.step == 0 and done >= (config.max_steps or math.inf))
+
+
+def _losses(saving: _Saving, at: Position, steps: int) -> Iterator[tuple[int, float, bool]]:
+    """Run an epoch from a position on until ``steps`` of it are done.
+
+    Yields the number of each step, from 1, its loss, and whether the weights are those behind it.
+    Losses are fetched some calls late, since a fetch waits for the device; but for the first, the
+    last, and when a save is due.
+    """
+    trainer = saving.trainer
     pending: deque[tuple[int, Any]] = deque()
-    calls = iter(trainer.dataset(windows, steps))
-    for first in range(1, steps + 1, trainer.steps_per_call):
-        key = tf.constant(dropout_key(trainer.config.seed, epoch, first), tf.int64)
+    calls = trainer.calls(at.step, steps)
+    elements = iter(trainer.dataset(saving.windows, calls))
+    for call in calls:
+        key = tf.constant(dropout_key(trainer.config.seed, at.epoch, call.start + 1), tf.int64)
         with _named_failures(trainer.config):
-            pending.append((first, trainer.advance(next(calls), key)))
-        last = first + trainer.steps_per_call > steps
-        while len(pending) > (0 if last or first == 1 else CALLS_IN_FLIGHT):
-            oldest, losses = pending.popleft()
+            pending.append((call.start + 1, trainer.advance(next(elements), key)))
+        wait = call in {calls[0], calls[-1]} or saving.due()
+        while len(pending) > (0 if wait else CALLS_IN_FLIGHT):
+            first, losses = pending.popleft()
             with _named_failures(trainer.config):
                 values = losses.numpy().tolist()
-            yield from enumerate(values, oldest)
+            for i, value in enumerate(values):
+                yield first + i, value, not pending and i == len(values) - 1
+
+
+def _checkpoint(
+    trainer: Trainer,
+    job: Job,
+    epoch: int,
+    arrays: list[NDArray[np.float32]],
+    losses: Any,
+    **rest: Any,
+) -> Checkpoint:
+    return Checkpoint(
+        epoch=epoch,
+        model=job.model,
+        vocabulary=job.vocabulary,
+        arrays=arrays,
+        metrics=losses,
+        training=asdict(trainer.config),
+        versions=versions(),
+        **rest,
+    )
 
 
 def _finish_epoch(
@@ -289,36 +483,29 @@ def _finish_epoch(
             if trainer.exact is not trainer.model:
                 trainer.exact.set_arrays(arrays)
             found = evaluate(
-                trainer.exact, job.parts[1], sequence_length=trainer.config.sequence_length
+                trainer.exact,
+                job.parts[1],
+                sequence_length=trainer.config.sequence_length,
+                tick=partial(_stop_if, job.stopped),
             )
         valid_loss = found.nats_per_char
     if not all(np.isfinite(part).all() for part in (valid_loss or 0, *arrays)):
         raise _not_finite(epoch, None)
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}
-    path = job.run.write_epoch(
-        Checkpoint(
-            epoch=epoch,
-            model=job.model,
-            vocabulary=job.vocabulary,
-            arrays=arrays,
-            metrics=losses,
-            training=asdict(trainer.config),
-            versions=versions(),
-            clock=time,
-        )
-    )
-    line = {"kind": "epoch", "epoch": epoch, **losses, "clock": time}
-    job.run.append_history(line, sync=True)
+    path = job.run.write_epoch(_checkpoint(trainer, job, epoch, arrays, losses, clock=time))
+    job.run.append_history({"kind": "epoch", "epoch": epoch, **losses, "clock": time})
     return EpochReport(epoch, train_loss, valid_loss, time["characters_per_second"], path)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return what computes: with the same of all of these, the same numbers come out."""
     return {
         "charlstm": __version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
     }
 
 
@@ -331,24 +518,6 @@ def make_trainer(
     """
     with _named_failures(config):
         return Trainer(model, config, vocab_size, cudnn=device.cudnn)
-
-
-class _Clock:
-    """What tells time, kept apart from all that a repeated run must repeat."""
-
-    def __init__(self) -> None:
-        self._start = monotonic()
-
-    def seconds(self) -> float:
-        return round(monotonic() - self._start, 3)
-
-    def record(self, characters: int, since: float) -> dict[str, Any]:
-        now = self.seconds()
-        return {
-            "seconds": now,
-            "characters_per_second": round(characters / max(now - since, 1e-3), 1),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
 
 
 def _not_finite(epoch: int, step: int | None) -> CharlstmError:

@@ -6,7 +6,6 @@ heavy is imported before a command runs, so that ``--help`` is fast.
 
 import contextlib
 import os
-import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -44,7 +43,7 @@ class _Program(click.Group):
             if not interrupt.pressed():
                 raise
             click.echo("charlstm: interrupted", err=True)
-            ctx.exit(128 + signal.SIGINT)
+            ctx.exit(interrupt.exit_code())
         return result
 
 
@@ -71,7 +70,10 @@ program.add_command(sample)
 
 
 def main() -> None:
-    """Run the program and exit: 0, 1 for what a user can fix, 2 for usage, 130 for Ctrl+C."""
+    """Run the program and exit.
+
+    0, 1 for what a user can fix, 2 for usage, 130 for Ctrl+C, 143 for SIGTERM.
+    """
     code = _run()
     if interrupt.pressed():
         # Where Ctrl+C meets the exec of a string, of which imports are full, Python remembers it
@@ -87,7 +89,7 @@ def _run() -> int:
             prog_name="charlstm", auto_envvar_prefix="CHARLSTM", standalone_mode=False
         )
     except click.Abort:  # Ctrl+C before there is a command
-        return 128 + signal.SIGINT
+        return interrupt.exit_code()
     except CharlstmError as error:
         click.echo(f"charlstm: {error}", err=True)
         return 1

@@ -1,39 +1,73 @@
-"""Ctrl+C that is never lost.
+"""Ctrl+C and SIGTERM that are never lost.
 
 Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow that can come out as a
-TypeError, and inside a finalizer it is dropped: so it is also written down, and asked for.
+TypeError, and inside a finalizer it is dropped: so it is also written down, and asked for. And
+Python runs no handler before a call into TensorFlow returns, which can take seconds: so a thread
+answers at once, and ends the program at the second signal.
 """
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_pressed = False
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_received = 0
+_deferred = False
 
 
 def listen() -> None:
-    """Note Ctrl+C from now on, unless it is ignored (as a shell does for what runs behind it)."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _press)
+    """Note these signals from now on, unless one is ignored (as a shell does behind it)."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _receive)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    threading.Thread(target=_answer, args=(reading,), daemon=True).start()
+
+
+def defer() -> None:
+    """Raise nothing from now on: what runs asks ``pressed`` and comes to an end by itself."""
+    global _deferred  # noqa: PLW0603 - a process has one such state
+    _deferred = True
 
 
 def pressed() -> bool:
-    """Tell whether Ctrl+C was pressed, whatever became of the exception."""
-    return _pressed
+    """Tell whether a signal came, whatever became of the exception."""
+    return bool(_received)
+
+
+def exit_code() -> int:
+    """Return what a shell expects of a program that ended by the signal."""
+    return 128 + _received
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; raise KeyboardInterrupt at the next one if Ctrl+C got lost."""
+    """Yield the items; raise KeyboardInterrupt at the next one if a signal got lost."""
     for item in items:
-        if _pressed:
+        if pressed():
             raise KeyboardInterrupt
         yield item
 
 
-def _press(_signal: int, _frame: FrameType | None) -> None:
-    global _pressed  # noqa: PLW0603 - a process has one such signal
-    _pressed = True
-    raise KeyboardInterrupt
+def _receive(number: int, _frame: FrameType | None) -> None:
+    global _received  # noqa: PLW0603 - a process has one such state
+    _received = number
+    if not _deferred:
+        raise KeyboardInterrupt
+
+
+def _answer(descriptor: int) -> None:
+    """Answer the first signal with a line, the second with the end."""
+    for count in range(2):
+        number = os.read(descriptor, 1)[0]
+        if count:
+            os._exit(128 + number)
+        # Not through sys.stderr: the main thread may hold its lock.
+        os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")

@@ -18,9 +18,10 @@ from charlstm.config import ModelConfig, SampleConfig, TrainConfig
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
     from charlstm.batches import Windows
+    from charlstm.checkpoint import Checkpoint
     from charlstm.corpus import Corpus, Ids, Text
     from charlstm.sampling import Sampler
-    from charlstm.training import EpochReport, StepReport
+    from charlstm.training import EpochReport, Position, StepReport
     from charlstm.vocabulary import Vocabulary
 
 RAREST = 8  # characters shown
@@ -87,6 +88,27 @@ class Progress:
         )
         self.say(f"device:  {device}")
 
+    def describe_disk(self, forecast: int) -> None:
+        """Say how large the run will be."""
+        self.say(f"disk:    {forecast / 1e6:,.0f} MB at the end of the run")
+
+    def describe_position(
+        self, at: Position, checkpoint: Checkpoint, problem: str, versions: dict[str, str]
+    ) -> None:
+        """Say where a training goes on, and what may keep it from being as if never stopped."""
+        self.say(f"resumes: epoch {at.epoch}, after step {at.step:,}")
+        if problem:
+            self.say(
+                f"warning: {problem}; what was trained after epoch {checkpoint.epoch} is lost, and "
+                "the optimizer starts afresh"
+            )
+        for name, version in checkpoint.versions.items():
+            if versions.get(name, version) != version:
+                self.say(
+                    f"note:    {name} was {version}, is {versions[name]}: "
+                    "results can differ from those of a training never stopped"
+                )
+
     def show(self, report: StepReport | EpochReport) -> None:
         """Show how far the training is."""
         from charlstm.training import EpochReport
@@ -133,6 +155,7 @@ class Progress:
         size = self._config.batch_size * self._config.sequence_length
         if self._bar is None:
             self._bar = _bar(f"epoch {report.epoch}", report.steps * size, " characters")
+            self._bar.update((report.step - 1) * size)  # of a training that was resumed
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
         self._bar.update(size)
 

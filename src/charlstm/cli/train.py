@@ -1,19 +1,29 @@
 """``charlstm train``."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from charlstm import __version__
-from charlstm.cli.interrupt import interruptible
+from charlstm.cli import interrupt
 from charlstm.cli.options import options_of, record_of
 from charlstm.cli.progress import Progress
-from charlstm.config import ModelConfig, RunConfig, TrainConfig, read_toml, to_toml
+from charlstm.config import ModelConfig, RunConfig, TrainConfig, options, read_toml, to_toml
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:  # for real only when the command runs: numpy
+    from charlstm.corpus import Corpus, Text
+    from charlstm.run_folder import RunFolder
 
 RECORDS = (ModelConfig, TrainConfig, RunConfig)
 DEMO = "demo"
@@ -43,64 +53,157 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
     help="Take defaults from a TOML file, or from a shipped configuration by its name.",
 )
 @options_of(*RECORDS)
-def train(text: str | None, *, demo: bool, config: str | None, **values: Any) -> None:
+@click.pass_context
+def train(
+    context: click.Context, /, text: str | None, *, demo: bool, config: str | None, **values: Any
+) -> None:
     """Train a model on a text file, UTF-8 in any script.
 
     Weights go to checkpoints/NAME/ after every epoch; the path of the best ones is printed on
     standard output at the end, so that a script can say:
 
     \b
-    model=$(charlstm train input.txt)
+    model=$(charlstm train input.txt --resume)
     charlstm sample "$model" --prime "LSTM based"
+
+    With --resume, the same command goes on where a training was stopped, by Ctrl+C or anything
+    else, and ends with the very weights of one that never was.
     """
     del config  # its values are the defaults by now
     if demo == (text is not None):
         raise click.UsageError("Give one text file, or --demo.")
-    _train(
-        text,
-        record_of(ModelConfig, values),
-        record_of(TrainConfig, values),
-        record_of(RunConfig, values),
-    )
+    place = record_of(RunConfig, values)
+    if place.resume and place.overwrite:
+        raise click.UsageError("Give --resume or --overwrite, not both.")
+    folder = Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
+    records = record_of(ModelConfig, values), record_of(TrainConfig, values)
+
+    old = _old_run(folder) if place.resume else None
+    if old:
+        records = _records_of(old, values, given=set(_given(context)))
+    with contextlib.closing(Progress(records[1])) as progress:
+        progress.say(
+            f"charlstm {__version__}: {'going on with' if old else 'training on'} {text or DEMO}, "
+            f"{'in' if old else 'into'} {folder}"
+        )
+        _train(text, records, place, progress, old)
 
 
-def _train(text: str | None, model: ModelConfig, config: TrainConfig, place: RunConfig) -> None:
-    name = text or DEMO
-    folder = Path(place.run or Path("checkpoints") / Path(name).stem)
-    with contextlib.closing(Progress(config)) as progress:
-        progress.say(f"charlstm {__version__}: training on {name}, into {folder}")
+def _old_run(folder: Path) -> RunFolder | None:
+    """Return the run that a folder holds, or None."""
+    from charlstm.run_folder import RunFolder
 
-        from charlstm import corpus as corpora
-        from charlstm.batches import Windows
-        from charlstm.run_folder import new_run, writing
+    run = RunFolder(folder)
+    return run if run.exists() else None
 
-        opened = corpora.open_text(text) if text else corpora.demo_text()
-        with new_run(folder, overwrite=place.overwrite) as run:
-            with writing(folder):
-                corpus = corpora.reuse(opened, run.replaced.ids_path, run.replaced.read_corpus())
-                if corpus:
-                    run.keep_ids()
-                else:
-                    advance = progress.encoding(opened)
-                    corpus = corpora.encode(opened, run.ids_path, advance)
-            parts = corpora.split(
-                corpus.ids, config.validation, needed=config.batch_size * config.sequence_length + 1
+
+def _given(context: click.Context) -> Iterator[str]:
+    """Yield the options that do not have their defaults by themselves."""
+    for name in context.params:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            yield name
+
+
+def _records_of(
+    run: RunFolder, values: dict[str, Any], given: set[str]
+) -> tuple[ModelConfig, TrainConfig]:
+    """Return the options of a run, but for those given now that may change.
+
+    Raises CharlstmError for another value of one that may not.
+    """
+    known = read_toml(run.config_path, (ModelConfig, TrainConfig))
+    used = {item.name: known.get(item.name) for item in options(ModelConfig, TrainConfig)}
+    for item in options(ModelConfig, TrainConfig):
+        if item.name not in known and not item.optional:
+            used[item.name] = item.default
+        new, old = values[item.name], used[item.name]
+        if item.name not in given or new == old or (item.name == "precision" and new == "auto"):
+            continue
+        if item.name not in {"save_minutes", "log_every"} and not (
+            item.name == "epochs" and new > old
+        ):
+            raise CharlstmError(
+                f"{item.flag} {new}: the run in {run.path} has {old}; leave it out, "
+                "or train another run with --run"
             )
-            windows = Windows(parts[0], config.batch_size, config.sequence_length)
-            run.write_corpus(corpus.identity())
-            progress.describe_text(corpus, windows, parts[1])
+        used[item.name] = new
+    return record_of(ModelConfig, used), record_of(TrainConfig, used)
 
-            from charlstm import backend, training
 
-            device = backend.select_device(place.device)
-            precision = backend.choose_precision(config.precision, device)
-            config = replace(config, precision=precision)
+def _train(
+    text: str | None,
+    records: tuple[ModelConfig, TrainConfig],
+    place: RunConfig,
+    progress: Progress,
+    old: RunFolder | None,
+) -> None:
+    from charlstm import corpus as corpora
+    from charlstm.batches import Windows
+    from charlstm.run_folder import new_run, old_run, writing
+
+    model, config = records
+    folder = old.path if old else Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
+    opened = corpora.open_text(text) if text else corpora.demo_text()
+    with old_run(folder) if old else new_run(folder, overwrite=place.overwrite) as run:
+        with writing(folder):
+            corpus = _corpus(opened, run, progress)
+        needed = config.batch_size * config.sequence_length + 1
+        parts = corpora.split(corpus.ids, config.validation, needed=needed)
+        windows = Windows(parts[0], config.batch_size, config.sequence_length)
+        progress.describe_text(corpus, windows, parts[1])
+
+        from charlstm import backend, training
+
+        device = backend.select_device(place.device)
+        precision = backend.choose_precision(config.precision, device)
+        config = replace(config, precision=precision)
+        progress.describe_model(model, corpus.vocabulary, f"{device.name}, {precision}")
+        job = training.Job(model, corpus.vocabulary, parts, run, stopped=interrupt.pressed)
+        if old:
+            checkpoint, problem = run.last_state()
+            at = training.position(checkpoint, run)
+            progress.describe_position(at, checkpoint, problem, training.versions())
+            job = replace(job, resume=checkpoint, at=at)
+        if not (job.at and training.finished(job.at, config, windows)):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
-            progress.describe_model(model, corpus.vocabulary, f"{device.name}, {precision}")
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
-            job, sampler = training.Job(model, corpus.vocabulary, parts, run), None
-            for report in interruptible(training.train(trainer, job)):
+            progress.describe_disk(training.forecast(trainer, job))
+            sampler = None
+            for report in training.train(trainer, job):
+                interrupt.defer()  # there is something to save now
                 progress.show(report)
                 if isinstance(report, training.EpochReport):
                     sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+            if interrupt.pressed():
+                progress.say(f"saved; go on with: {_command(text, place)}")
+                raise KeyboardInterrupt
+        else:
+            progress.say(f"finished: all of its {config.epochs} epochs; --epochs can be raised")
     sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes
+
+
+def _corpus(opened: Text, run: RunFolder, progress: Progress) -> Corpus:
+    """Return the text's ids: those the run has, of the run it replaces, or encoded now.
+
+    Raises CharlstmError if an old run has those of another text.
+    """
+    from charlstm import corpus as corpora
+
+    corpus = corpora.reuse(opened, run.kept.ids_path, run.kept.read_corpus())
+    if corpus:
+        run.keep_ids()
+    elif run.kept is run:
+        raise CharlstmError(
+            f"{opened.name}: not the text that the run in {run.path} was begun with, or its "
+            "corpus.ids is damaged; train another run with --run, or begin with --overwrite"
+        )
+    else:
+        corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened))
+    run.write_corpus(corpus.identity())
+    return corpus
+
+
+def _command(text: str | None, place: RunConfig) -> str:
+    """Return what to type to go on."""
+    run = ["--run", place.run] if place.run else []
+    return shlex.join(["charlstm", "train", text or "--demo", "--resume", *run])

@@ -1,0 +1,162 @@
+"""A training that is stopped and goes on, as a user does it: whole programs, real signals."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LONG_TEXT, SMALL, interrupt, lines_of, start, wait_for
+
+from charlstm import checkpoint
+
+# How many SIGKILLs one training gets; `make kills` gives it more.
+KILLS = int(os.environ.get("KILLS", "3"))
+
+EPOCHS = max(3, KILLS)
+LONG = [
+    *SMALL,
+    *f"--epochs {EPOCHS} --dropout 0.3 --log-every 7 --save-minutes 0.001".split(),
+]
+
+
+def outcome(run: Path) -> Any:
+    """Return the weights, metrics and history of a run, without what tells time."""
+    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
+    history = [{k: v for k, v in line.items() if k != "clock"} for line in lines]
+    files = [checkpoint.read(path) for path in sorted(run.glob("epoch-*.h5"))]
+    return history, [(file.metrics, [a.tobytes() for a in file.arrays]) for file in files]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that is never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "words.txt").write_text(LONG_TEXT, "utf-8")
+    process = start(folder, "train", "words.txt", *LONG)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return folder / "checkpoints/words"
+
+
+def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
+    words: Path, whole: Path
+) -> None:
+    """The first end is Ctrl+C and the second SIGTERM; the others no program can answer."""
+    words.write_text(LONG_TEXT, "utf-8")
+    run, moments, ends = words.parent / "checkpoints/words", random.Random(5), 0
+    resume = run / "resume.weights.h5"
+    for number in (signal.SIGINT, signal.SIGTERM, *[signal.SIGKILL] * KILLS):
+        before = resume.stat().st_mtime_ns if resume.exists() else 0
+        process = start(words.parent, "train", words, *LONG, "--resume")
+        while process.poll() is None and (
+            not resume.exists() or resume.stat().st_mtime_ns == before
+        ):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        ends += process.poll() is None
+        if number == signal.SIGKILL:
+            process.kill()
+            process.communicate()
+        else:
+            assert f"saved; go on with: charlstm train {words} --resume" in interrupt(
+                process, number
+            )
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    out, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(run) == outcome(whole)
+    assert ends == 2 + KILLS
+    assert Path(out.decode().strip()) in set(Path("checkpoints/words").glob("*")) | {
+        path.relative_to(words.parent) for path in run.glob("epoch-*.h5")
+    }
+    assert not list(run.glob(".*.tmp"))
+
+
+def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> None:
+    folder = whole.parents[1]
+    process = start(folder, "train", "words.txt", *LONG, "--resume")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert f"finished: all of its {EPOCHS} epochs" in lines_of(err)[-1]
+    assert re.fullmatch(rb"checkpoints/words/epoch-0\d\d\.weights\.h5\n", out)
+    before = outcome(whole)
+    more = [*LONG, "--epochs", str(EPOCHS + 1), "--log-every", "50", "--resume"]
+    copy = folder / "checkpoints/copy"
+    shutil.copytree(whole, copy)
+    process = start(folder, "train", "words.txt", *more, "--run", str(copy))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    history, files = outcome(copy)
+    assert history[: len(before[0])] == before[0]
+    assert files[:-1] == before[1]
+    assert f"epochs = {EPOCHS + 1}\n" in (copy / "config.toml").read_text()
+
+
+def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
+    folder = whole.parents[1]
+    (folder / "other.txt").write_text(LONG_TEXT[::-1], "utf-8")
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
+    for arguments, complaint in {
+        "words.txt --units 25": "--units 25: the run in checkpoints/words has 24",
+        "words.txt --epochs 1": f"--epochs 1: the run in checkpoints/words has {EPOCHS}",
+        "words.txt --epsilon 0.1": "--epsilon 0.1: the run in checkpoints/words has None",
+        "words.txt --config keras-2016": "--units",
+        "other.txt --run checkpoints/words": "other.txt: not the text that the run",
+    }.items():
+        process = start(folder, "train", *arguments.split(), "--resume")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert complaint in lines_of(err)[-1]
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_a_second_training_in_the_same_folder_is_refused(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
+    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
+    for moment in ("in the making", "in its place"):
+        for how in ("--overwrite", "--resume"):
+            second = start(words.parent, "train", words, *SMALL, how)
+            _, err = second.communicate(timeout=60)
+            assert second.returncode == 1, moment
+            assert "another training is running in it" in lines_of(err)[-1]
+        wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    interrupt(process)
+
+
+def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) -> None:
+    folder = whole.parents[1]
+    run = folder / "checkpoints/damaged"
+    shutil.copytree(whole, run)
+    for epoch in range(2, EPOCHS + 1):
+        (run / f"epoch-{epoch:03d}.weights.h5").write_bytes(b"")
+    content = bytearray((run / "resume.weights.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / "resume.weights.h5").write_bytes(content)
+    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    shown = lines_of(err)
+    warning = next(line for line in shown if line.startswith("warning:"))
+    assert "damaged" in warning
+    assert "after epoch 1 is lost" in warning
+    history, files = outcome(run)
+    expected, good = outcome(whole)
+    steps = [(line["epoch"], line.get("step")) for line in history]
+    assert steps == [(line["epoch"], line.get("step")) for line in expected]
+    assert files[0] == good[0]
+
+
+def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, *"--epochs 9999 --seed 3".split())
+    wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    interrupt(process)
+    done = start(words.parent, "sample", *"--epoch last --seed 1".split())
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 0
+    assert re.search(r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(err)[0])
