@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from charlstm.training import (
     Job,
     StepReport,
     Trainer,
+    finished,
     make_optimizer,
     position,
     train,
@@ -179,6 +180,24 @@ def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -
         for name in ("whole", "run")
     )
     assert all(map(np.array_equal, one, two))
+
+
+def test_patience_ends_a_training_that_gets_no_better_and_can_be_raised(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=9, validation=IDS[:31], patience=2, **STILL)
+    assert done.run.epochs() == [1, 2, 3]  # all equal: the first is the best
+    assert done.run.best_epoch() == 1
+    config = TrainConfig(batch_size=B, sequence_length=T, epochs=9, patience=2)
+    read, windows = checkpoint.read(done.run.resume_path), Windows(IDS, B, T)
+    at = position(read, done.run)
+    assert finished(at, config, windows, done.run)
+    assert not finished(at, replace(config, patience=3), windows, done.run)
+
+
+def test_keep_leaves_the_newest_and_the_best(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=5, validation=IDS[:31], keep=2, **STILL)
+    assert done.run.epochs() == [1, 4, 5]
+    assert done.run.best_epoch() == 1
+    assert len(done.history("epoch")) == 5
 
 
 def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path) -> None:

@@ -132,6 +132,12 @@ class TrainConfig:
     )
     seed: int = option(1, "Start of all random numbers.", low=0, high=SEED_LIMIT - 1)
     log_every: int = option(100, "Steps between two lines of history.jsonl.", low=1)
+    patience: int | None = option(
+        None, "Stop after so many epochs without a better validation loss.", low=1
+    )
+    keep: int | None = option(
+        None, "Keep the weights of the newest epochs only, and of the best.", low=1
+    )
     save_minutes: float = option(
         10.0, "Minutes between two saves of what --resume needs.", low=0, open_ends="low"
     )

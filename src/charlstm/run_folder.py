@@ -146,6 +146,18 @@ class RunFolder:
         losses = self._valid_losses()
         return min((e for e in epochs if e in losses), key=lambda e: losses[e], default=epochs[-1])
 
+    def epochs_since_best(self) -> int:
+        """Return how many epochs the history has after that of the lowest validation loss."""
+        losses = self._valid_losses()
+        return max(losses) - min(losses, key=lambda e: (losses[e], e)) if losses else 0
+
+    def keep_newest(self, count: int) -> None:
+        """Remove the weights files of all epochs but the newest and the best."""
+        with writing(self.path):
+            for epoch in self.epochs()[:-count]:
+                if epoch != self.best_epoch():
+                    self.epoch_path(epoch).unlink()
+
     def choose(self, epoch: str) -> Path:
         """Return the weights file of ``best``, ``last`` or an epoch by its number.
 

@@ -348,7 +348,7 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
     else:
         saving.save(at)
     clock = _Clock(at.seconds)
-    while not finished(at, config, windows):
+    while not finished(at, config, windows, job.run):
         started = clock.seconds()
         steps = windows.steps
         if config.max_steps:
@@ -364,6 +364,8 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
             return
         at = Position(at.epoch + 1, 0, 0.0, at.smooth_loss, 0, clock.seconds())
         saving.save(at)
+        if config.keep:
+            job.run.keep_newest(config.keep)
         yield report
 
 
@@ -403,7 +405,9 @@ def forecast(trainer: Trainer, job: Job) -> int:
     weights = sum(array.nbytes for array in trainer.model.arrays())
     states = sum(array.nbytes for array in trainer.states().values())
     ids = sum(part.nbytes for part in job.parts)
-    return (trainer.config.epochs + 1) * weights + states + ids
+    epochs = trainer.config.epochs
+    kept = min(epochs, (trainer.config.keep or epochs) + 1)  # and the best
+    return (kept + 1) * weights + states + ids
 
 
 def position(checkpoint: Checkpoint, run: RunFolder) -> Position:
@@ -422,10 +426,16 @@ def position(checkpoint: Checkpoint, run: RunFolder) -> Position:
     return Position(**{item.name: found[item.name] for item in fields(Position)})
 
 
-def finished(at: Position, config: TrainConfig, windows: Windows) -> bool:
+def finished(at: Position, config: TrainConfig, windows: Windows, run: RunFolder) -> bool:
     """Tell whether nothing is left to train from a position on."""
-    done = (at.epoch - 1) * windows.steps + at.step
-    return at.epoch > config.epochs or (at.step == 0 and done >= (config.max_steps or math.inf))
+    done = (at.epoch - 1) * windows.steps
+    at_the_end = at.epoch > config.epochs or done >= (config.max_steps or math.inf)
+    return at.step == 0 and (at_the_end or out_of_patience(config, run))
+
+
+def out_of_patience(config: TrainConfig, run: RunFolder) -> bool:
+    """Tell whether validation loss has not become better for long enough."""
+    return config.patience is not None and run.epochs_since_best() >= config.patience
 
 
 def _losses(saving: _Saving, at: Position, steps: int) -> Iterator[tuple[int, float, bool]]:

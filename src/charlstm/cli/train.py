@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for real only when the command runs: numpy
 
 RECORDS = (ModelConfig, TrainConfig, RunConfig)
 DEMO = "demo"
+MAY_CHANGE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to anything
 
 
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
@@ -119,9 +120,7 @@ def _records_of(
         new, old = values[item.name], used[item.name]
         if item.name not in given or new == old or (item.name == "precision" and new == "auto"):
             continue
-        if item.name not in {"save_minutes", "log_every"} and not (
-            item.name == "epochs" and new > old
-        ):
+        if item.name not in MAY_CHANGE and not (item.name == "epochs" and new > old):
             raise CharlstmError(
                 f"{item.flag} {new}: the run in {run.path} has {old}; leave it out, "
                 "or train another run with --run"
@@ -142,6 +141,8 @@ def _train(
     from charlstm.run_folder import new_run, old_run, writing
 
     model, config = records
+    if config.patience and not config.validation:
+        raise CharlstmError("--patience: there is no validation to judge by; raise --validation")
     folder = old.path if old else Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
     opened = corpora.open_text(text) if text else corpora.demo_text()
     with old_run(folder) if old else new_run(folder, overwrite=place.overwrite) as run:
@@ -164,7 +165,7 @@ def _train(
             at = training.position(checkpoint, run)
             progress.describe_position(at, checkpoint, problem, training.versions())
             job = replace(job, resume=checkpoint, at=at)
-        if not (job.at and training.finished(job.at, config, windows)):
+        if not (job.at and training.finished(job.at, config, windows, run)):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
             progress.describe_disk(training.forecast(trainer, job))
@@ -174,11 +175,13 @@ def _train(
                 progress.show(report)
                 if isinstance(report, training.EpochReport):
                     sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
-            if interrupt.pressed():
+            if training.out_of_patience(config, run):
+                progress.say(f"no better validation loss for {config.patience} epochs: the end")
+            elif interrupt.pressed():
                 progress.say(f"saved; go on with: {_command(text, place)}")
                 raise KeyboardInterrupt
         else:
-            progress.say(f"finished: all of its {config.epochs} epochs; --epochs can be raised")
+            progress.say("finished already; --epochs and --patience can be raised")
     sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes
 
 
