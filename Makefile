@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check kills fuzz bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -18,6 +18,13 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Slower checks: a training killed 50 times, and 100,000 damaged weights files.
+kills: $(VENV)/dev
+	KILLS=50 $(BIN)/python -m pytest tests/test_resume.py -k killed
+
+fuzz: $(VENV)/dev
+	$(BIN)/python tests/fuzz.py 100000
 
 # Half an hour on a machine that does nothing else; TEXT=input.txt, or else the demo's text.
 bench: $(VENV)/bench

@@ -1,6 +1,9 @@
 import io
 import json
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +231,14 @@ def test_a_flipped_byte_gives_the_same_model_or_a_refusal(path: Path) -> None:
             assert all(map(np.array_equal, read.arrays, written.arrays))
             assert read.vocabulary == written.vocabulary
             assert read.metrics == written.metrics
+
+
+def test_damaged_and_hostile_files_give_a_model_or_a_line() -> None:
+    """A sample of `make fuzz`."""
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), "500"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(r"( +\d+  (read|refused)\n){2}", done.stdout)
 
 
 def test_a_write_that_fails_leaves_the_old_file(

@@ -160,7 +160,7 @@ def read(path: Path) -> Checkpoint:
     except _Refused as reason:
         raise CharlstmError(f"{path}: {reason}") from None
     # What h5py raises for a damaged structure; which of them is an accident of its internals.
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, OverflowError) as error:
         raise CharlstmError(f"{path}: damaged or cut short: {_one_line(error)}") from None
 
 

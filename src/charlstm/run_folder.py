@@ -224,11 +224,10 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError):
             for text in (self.path / HISTORY).read_text("utf-8", "replace").splitlines():
                 line = _parse_line(text)
-                epoch: Any
-                epoch, loss = line.get("epoch"), line.get("valid_loss")
-                if line.get("kind") == "epoch" and isinstance(loss, float) and math.isfinite(loss):
-                    losses[epoch] = loss
-        return losses
+                match line:
+                    case {"kind": "epoch", "epoch": int(epoch), "valid_loss": float(loss)}:
+                        losses[epoch] = loss
+        return {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
 
 
 class NewRun(RunFolder):

@@ -416,8 +416,9 @@ def position(checkpoint: Checkpoint, run: RunFolder) -> Position:
     Raises CharlstmError if the file says nothing that could be true.
     """
     if checkpoint.resume is None:
-        epoch, loss = checkpoint.epoch, checkpoint.metrics.get("train_loss") or 0.0
-        return Position(epoch + 1, 0, 0.0, loss, run.history_until(epoch), 0.0)
+        epoch, loss = checkpoint.epoch, checkpoint.metrics.get("train_loss")
+        smooth_loss = loss if isinstance(loss, float) else 0.0
+        return Position(epoch + 1, 0, 0.0, smooth_loss, run.history_until(epoch), 0.0)
     found = checkpoint.resume.position
     for item in fields(Position):
         value: Any = found.get(item.name)

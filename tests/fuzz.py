@@ -1,0 +1,203 @@
+"""Damaged and hostile weights files by the thousand: ``python tests/fuzz.py [COUNT] [SEED]``.
+
+Each must give a model or a refusal of one line: no other exception, no hang, no more than 500 MB.
+Workers are forked, so that a crash inside the HDF5 library ends one of them and is counted.
+"""
+
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from charlstm import checkpoint
+from charlstm.checkpoint import DESCRIPTION, Checkpoint, Resume, layout
+from charlstm.config import ModelConfig
+from charlstm.errors import CharlstmError
+from charlstm.vocabulary import Vocabulary
+
+COUNT, BATCH, SECONDS, BYTES = 20_000, 250, 120, 500_000_000
+HOSTILE: list[Any] = [
+    *(None, True, -1, 0, 1, 2**31, 2**63, 2**200, 1e308, -0.5, "", "a", "\0", "9" * 5000),
+    *([], {}, [[]], {"a": {}}, ["<f4", [2**40]], ["<f4", [-1]], ["|O", [1]], ["<i8", []]),
+]
+
+
+def original() -> bytes:
+    """Return a file with everything that one can have."""
+    model, vocabulary = ModelConfig(units=5, layers=2), Vocabulary("\n abcé👩")
+    numbers = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.weights.h5")
+        checkpoint.write(
+            path,
+            Checkpoint(
+                epoch=7,
+                model=model,
+                vocabulary=vocabulary,
+                arrays=[
+                    numbers.random(shape, np.float32)
+                    for shape in layout(model, len(vocabulary)).values()
+                ],
+                metrics={"train_loss": 1.5, "valid_loss": None},
+                resume=Resume(
+                    {"epoch": 7, "step": 3},
+                    {"lstm/0": numbers.random((2, 5), np.float32), "optimizer/0": np.array(3)},
+                ),
+            ),
+        )
+        return path.read_bytes()
+
+
+def mutant(image: bytes, seed: int) -> bytes:
+    """Return the file with one kind of change, which follows from the seed."""
+    source = random.Random(seed)
+    change = source.choice([_flipped, _flipped, _overwritten, _cut, _spliced, _described, _edited])
+    return change(image, source)
+
+
+def _flipped(image: bytes, source: random.Random) -> bytes:
+    spoilt = bytearray(image)
+    for _ in range(source.choice([1, 1, 2, 8, 64])):
+        spoilt[source.randrange(len(image))] ^= 1 << source.randrange(8)
+    return bytes(spoilt)
+
+
+def _overwritten(image: bytes, source: random.Random) -> bytes:
+    """Write numbers that overflow over fields of a header."""
+    spoilt, size = bytearray(image), source.choice([1, 2, 4, 8])
+    place = source.randrange(len(image) - size)
+    spoilt[place : place + size] = source.choice([b"\0", b"\xff", b"\x7f", b"\x80"]) * size
+    return bytes(spoilt)
+
+
+def _cut(image: bytes, source: random.Random) -> bytes:
+    return image[: source.randrange(len(image))] + b"\0" * source.choice([0, 0, 1, 4096])
+
+
+def _spliced(image: bytes, source: random.Random) -> bytes:
+    """Copy a piece of the file over another, or between."""
+    start, size, place = source.randrange(len(image)), source.randrange(1, 600), 0
+    place = source.randrange(len(image))
+    piece = image[start : start + size]
+    return image[:place] + piece + image[place + source.choice([0, len(piece)]) :]
+
+
+def _described(image: bytes, source: random.Random) -> bytes:
+    """Put a hostile value anywhere in the JSON, under a checksum that is right."""
+    with h5py.File(io.BytesIO(image), "r") as file:
+        description = json.loads(bytes(file[DESCRIPTION][()]))
+    at: Any = description
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = source.choice(keys)
+        if not isinstance(at[key], dict | list) or not at[key] or source.random() < 0.3:
+            break
+        at = at[key]
+    at[key] = source.choice(HOSTILE)
+    if isinstance(description.get("sha256"), dict):
+        description["sha256"][DESCRIPTION] = checkpoint._seal(description)  # noqa: SLF001 - a forger can
+    copy = io.BytesIO(image)
+    with h5py.File(copy, "r+") as file:
+        del file[DESCRIPTION]
+        file[DESCRIPTION] = np.bytes_(json.dumps(description).encode("ascii"))
+    return copy.getvalue()
+
+
+def _edited(image: bytes, source: random.Random) -> bytes:
+    """Change what the file holds by the library's own means."""
+    copy = io.BytesIO(image)
+    with h5py.File(copy, "r+") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = source.choice(names)
+        other = source.choice(names)
+        del file[name]
+        match source.randrange(8):
+            case 0:
+                file[name] = h5py.SoftLink(f"/{other}")
+            case 1:
+                file[name] = h5py.ExternalLink("/etc/passwd", "/x")
+            case 2:
+                file.create_dataset(name, (10**6,), "<f4", chunks=(10**6,), compression="gzip")
+            case 3:
+                file.create_dataset(name, (2**40,), "<f4", chunks=(2**10,))
+            case 4:
+                file.create_dataset(name, data=["a", "b"], dtype=h5py.string_dtype())
+            case 5:
+                file.create_group(name)
+            case 6:
+                file[name] = h5py.Empty("f4")
+            case _:
+                pass
+    return copy.getvalue()
+
+
+def outcome(path: Path, content: bytes) -> str:
+    """Read a file; say what came of it, in a word, or the traceback of a bug."""
+    path.write_bytes(content)
+    try:
+        checkpoint.read(path)
+    except CharlstmError as refusal:
+        return "refused" if "\n" not in str(refusal) else f"two lines: {refusal}"
+    except Exception:  # noqa: BLE001 - what is looked for
+        return traceback.format_exc()
+    return "read"
+
+
+def batch(seeds: range) -> Counter[str]:
+    """Read the mutants of some seeds in a process of its own."""
+    image = original()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(SECONDS)  # ends it by a signal, as a crash does
+        limit = 4 * BYTES + _address_space()
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        found: Counter[str] = Counter()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in seeds:
+                os.write(writing, f"at {seed}\n".encode())
+                word = outcome(Path(folder, "x"), mutant(image, seed))
+                found[word if len(word) < 10 else f"seed {seed}: {word}"] += 1
+        if 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) > BYTES:
+            found[f"too much memory in {seeds}"] += 1
+        os.write(writing, (json.dumps(found) + "\n").encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        lines = pipe.read().splitlines()
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status):
+        return Counter({f"crashed or hung {lines[-1]}, status {status}": 1})
+    return Counter(json.loads(lines[-1]))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+
+
+def main() -> None:
+    """Read so many mutants and count the outcomes."""
+    count, first = (int(a) for a in [*sys.argv[1:], *[str(COUNT), "0"][len(sys.argv) - 1 :]])
+    found: Counter[str] = Counter()
+    for start in range(first, first + count, BATCH):
+        found += batch(range(start, min(start + BATCH, first + count)))
+    for word, times in found.most_common():
+        print(f"{times:8,}  {word}")
+    sys.exit(bool(found.keys() - {"read", "refused"}))
+
+
+if __name__ == "__main__":
+    main()
