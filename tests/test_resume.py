@@ -160,3 +160,42 @@ def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
     _, err = done.communicate(timeout=60)
     assert done.returncode == 0
     assert re.search(r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(err)[0])
+
+
+def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path) -> None:
+    options = [*SMALL, *"--units 400 --batch-size 8 --sequence-length 200 --epochs 99".split()]
+    process = start(words.parent, "train", words, *options)
+    wait_for(words.parent / "checkpoints/words/resume.weights.h5", process)
+    assert process.stderr
+    os.set_blocking(process.stderr.fileno(), False)
+    process.send_signal(signal.SIGTERM)
+    shown, since = b"", time.monotonic()
+    while b"charlstm: stopping; once more ends it at once\n" not in shown:
+        shown += process.stderr.read() or b""
+        assert time.monotonic() - since < 1  # steps take longer than that answer
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert checkpoint.read(words.parent / "checkpoints/words/resume.weights.h5").resume
+
+
+def test_a_run_folder_removed_under_a_training_is_one_line(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, *"--epochs 999 --log-every 1".split())
+    wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    for _ in range(100):  # it may be writing into it just now
+        shutil.rmtree(words.parent / "checkpoints", ignore_errors=True)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == b""
+    assert re.fullmatch("charlstm: .*checkpoints/words: cannot be written: .*", lines_of(err)[-1])
+    assert b"Traceback" not in err
+
+
+def test_the_text_is_not_needed_after_it_was_encoded(words: Path, whole: Path) -> None:
+    process = start(words.parent, "train", words, *LONG)
+    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
+    words.write_text("something else")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert outcome(words.parent / "checkpoints/words") == outcome(whole)
