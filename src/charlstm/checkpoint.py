@@ -323,7 +323,9 @@ def _read_array(file: h5py.File, name: str, kind: Kind, checksum: Any) -> NDArra
 
 def _is_text(dataset: h5py.Dataset) -> bool:
     kind = dataset.id.get_type()
-    return isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    known = (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8)  # h5py fails at others, late
+    is_string = isinstance(kind, h5py.h5t.TypeStringID)
+    return is_string and not kind.is_variable_str() and kind.get_cset() in known
 
 
 def _check_storage(dataset: h5py.Dataset, name: str) -> None:
