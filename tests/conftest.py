@@ -18,6 +18,9 @@ SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-ra
 
 LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
 
+# What a shell runs behind it (with &) ignores Ctrl+C, and so would the programs tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without what would steer the program."""
