@@ -1,5 +1,6 @@
 """What several rooms' tests need: the program as a user runs it, a text, a run trained on it."""
 
+import json
 import os
 import random
 import signal
@@ -8,8 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from charlstm import checkpoint
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -60,6 +64,14 @@ def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> 
     assert lines_of(err)[-1] == "charlstm: interrupted"
     assert b"Traceback" not in err
     return lines_of(err)
+
+
+def outcome(run: Path) -> Any:
+    """Return the weights, metrics and history of a run, without what tells time."""
+    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
+    history = [{k: v for k, v in line.items() if k != "clock"} for line in lines]
+    files = [checkpoint.read(path) for path in sorted(run.glob("epoch-*.h5"))]
+    return history, [(file.metrics, [a.tobytes() for a in file.arrays]) for file in files]
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def _cut(image: bytes, source: random.Random) -> bytes:
 
 def _spliced(image: bytes, source: random.Random) -> bytes:
     """Copy a piece of the file over another, or between."""
-    start, size, place = source.randrange(len(image)), source.randrange(1, 600), 0
+    start, size = source.randrange(len(image)), source.randrange(1, 600)
     place = source.randrange(len(image))
     piece = image[start : start + size]
     return image[:place] + piece + image[place + source.choice([0, len(piece)]) :]

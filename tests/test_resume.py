@@ -1,6 +1,5 @@
 """A training that is stopped and goes on, as a user does it: whole programs, real signals."""
 
-import json
 import os
 import random
 import re
@@ -8,10 +7,9 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import LONG_TEXT, SMALL, interrupt, lines_of, start, wait_for
+from conftest import LONG_TEXT, SMALL, interrupt, lines_of, outcome, start, wait_for
 
 from charlstm import checkpoint
 
@@ -23,14 +21,6 @@ LONG = [
     *SMALL,
     *f"--epochs {EPOCHS} --dropout 0.3 --log-every 7 --save-minutes 0.001".split(),
 ]
-
-
-def outcome(run: Path) -> Any:
-    """Return the weights, metrics and history of a run, without what tells time."""
-    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
-    history = [{k: v for k, v in line.items() if k != "clock"} for line in lines]
-    files = [checkpoint.read(path) for path in sorted(run.glob("epoch-*.h5"))]
-    return history, [(file.metrics, [a.tobytes() for a in file.arrays]) for file in files]
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import environment
+from conftest import environment, outcome
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
 from charlstm import checkpoint
 from charlstm.backend import keras, tf
 from charlstm.batches import Windows
+from charlstm.checkpoint import Checkpoint, Resume
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
@@ -204,16 +205,19 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path
     """24 steps in two epochs, with dropout and validation; not a bit may differ."""
     ids = np.random.default_rng(6).integers(0, V, 12 * B * T + 1).astype(np.uint8)
     config = TrainConfig(batch_size=B, sequence_length=T, epochs=2, log_every=5)
-    trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.5), config, V, cudnn=False)
+    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    trainer = Trainer(model, config, V, cudnn=False)
     trainer.steps_per_call = 1
-    begin = trainer.model.arrays(), trainer.states()
     letters = Vocabulary("abcdefg")
+    begin = Checkpoint(
+        0, model, letters, trainer.model.arrays(), resume=Resume({}, trainer.states())
+    )
 
     def go_on(run: RunFolder, stop: int, **resume: Any) -> list[Any]:
         """Train until so many steps are done."""
         done: list[Any] = []
         job = Job(
-            ModelConfig(units=5, layers=2, dropout=0.5),
+            model,
             letters,
             (ids, IDS[:31]),
             run,
@@ -223,25 +227,11 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path
         done.extend(train(trainer, job))  # one by one: the job looks at it
         return done
 
-    def restart() -> None:
-        slots = {f"optimizer/{i}": v for i, v in enumerate(trainer.optimizer.variables)}
-        for name, variable in slots.items():
-            variable.assign(begin[1][name])
-        trainer.model.set_arrays(begin[0])
-
-    def outcome(run: RunFolder) -> Any:
-        lines = map(json.loads, (run.path / "history.jsonl").read_text().splitlines())
-        files = [checkpoint.read(run.epoch_path(epoch)) for epoch in run.epochs()]
-        return (
-            [{k: v for k, v in line.items() if k != "clock"} for line in lines],
-            [(file.metrics, [array.tobytes() for array in file.arrays]) for file in files],
-        )
-
     with new_run(tmp_path / "whole", overwrite=False) as run:
         whole = go_on(run, 99)
     assert sum(isinstance(report, StepReport) for report in whole) == 24
     for stop in range(1, 24):
-        restart()
+        trainer.restore(begin)
         with new_run(tmp_path / str(stop), overwrite=False) as run:
             first = go_on(run, stop)
         read = checkpoint.read(run.resume_path)
@@ -249,7 +239,7 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path
         second = go_on(run, 99, resume=read, at=position(read, run))
         steps = [report for report in first + second if isinstance(report, StepReport)]
         assert steps == [report for report in whole if isinstance(report, StepReport)]
-        assert outcome(run) == outcome(RunFolder(tmp_path / "whole"))
+        assert outcome(run.path) == outcome(tmp_path / "whole")
 
 
 def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list[Any]]]:

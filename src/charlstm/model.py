@@ -25,18 +25,22 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
     def __init__(self, rate: float, *, xla: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate = rate
-        self._drop = tf.function(self._dropped, autograph=False, jit_compile=xla)
+        self._drop = _compiled_drop if xla else _drop
 
     def call(self, inputs: Any, seed: Any) -> Any:
         """Return inputs of any shape with dropout; ``seed`` has shape (2,), int64."""
-        return self._drop(inputs, seed)
+        return self._drop(inputs, seed, self.rate)
 
-    def _dropped(self, inputs: Any, seed: Any) -> Any:
-        numbers = tf.random.stateless_uniform(
-            tf.shape(inputs), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-        )
-        kept = numbers >= tf.constant(int(self.rate * 2**32), tf.uint32)
-        return tf.where(kept, inputs * (1 / (1 - self.rate)), 0)
+
+def _drop(inputs: Any, seed: Any, rate: float) -> Any:
+    numbers = tf.random.stateless_uniform(
+        tf.shape(inputs), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    kept = numbers >= tf.constant(int(rate * 2**32), tf.uint32)
+    return tf.where(kept, inputs * (1 / (1 - rate)), 0)
+
+
+_compiled_drop = tf.function(_drop, autograph=False, jit_compile=True)  # once for all layers
 
 
 class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped

@@ -7,6 +7,7 @@ batch are independent, so that the cores need not meet in every time step. Knows
 """
 
 import os
+from functools import partial
 from typing import Any
 
 from charlstm.backend import keras, tf, xla
@@ -96,7 +97,8 @@ def _lstm(products: Any, x: Any, h0: Any, c0: Any, *weights: Any) -> Any:
         before = tf.cast(tf.reshape(before, (-1, units)), products)
         rows = tf.ones((1, batch * steps), products)
         d_weights = [tf.matmul(flat, dz, transpose_a=True), tf.matmul(before, dz, transpose_a=True)]
-        dx = tf.reshape(_product(dz, kernel), tf.shape(x))
+        multiply = _product if products == tf.float32 else partial(tf.matmul, transpose_b=True)
+        dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
         d_bias = tf.matmul(rows, dz)[0]  # a sum, at the speed of a product
         return (dx, dh, dc, *(tf.cast(d, tf.float32) for d in (*d_weights, d_bias)))
 
@@ -109,10 +111,10 @@ def _transposed(matrix: Any) -> Any:
     return tf.transpose(matrix)
 
 
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
 def _product(dz: Any, kernel: Any) -> Any:
     """Return dz W.T, (B x T, in), float32: in float32 the large product that XLA is faster at."""
-    multiply = tf.function(tf.matmul, jit_compile=dz.dtype == tf.float32, autograph=False)
-    return tf.cast(multiply(dz, kernel, transpose_b=True), tf.float32)
+    return tf.matmul(dz, kernel, transpose_b=True)
 
 
 def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:

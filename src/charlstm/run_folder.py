@@ -194,14 +194,8 @@ class RunFolder:
 
     def history_until(self, epoch: int) -> int:
         """Return how many bytes the history has up to the line of an epoch; 0 without it."""
-        length = 0
-        with contextlib.suppress(FileNotFoundError):
-            for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
-                length += len(text)
-                line = _parse_line(text.decode("utf-8", "replace"))
-                if line.get("kind") == "epoch" and line.get("epoch") == epoch:
-                    return length
-        return 0
+        ends = (end for line, end in self._epoch_lines() if line.get("epoch") == epoch)
+        return next(ends, 0)
 
     def _has_steps_after_the_last_epoch(self) -> bool:
         """Tell whether the resume file has weights that no epoch file has."""
@@ -221,13 +215,21 @@ class RunFolder:
     def _valid_losses(self) -> dict[int, float]:
         """Return epoch -> validation loss, where the history has a finite one."""
         losses: dict[int, float] = {}
+        for line, _ in self._epoch_lines():
+            match line:
+                case {"epoch": int(epoch), "valid_loss": float(loss)} if math.isfinite(loss):
+                    losses[epoch] = loss
+        return losses
+
+    def _epoch_lines(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the lines of the history that are about an epoch, and where each ends, in bytes."""
+        end = 0
         with contextlib.suppress(FileNotFoundError):
-            for text in (self.path / HISTORY).read_text("utf-8", "replace").splitlines():
-                line = _parse_line(text)
-                match line:
-                    case {"kind": "epoch", "epoch": int(epoch), "valid_loss": float(loss)}:
-                        losses[epoch] = loss
-        return {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
+            for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
+                end += len(text)
+                line = _parse_line(text.decode("utf-8", "replace"))
+                if line.get("kind") == "epoch":
+                    yield line, end
 
 
 class NewRun(RunFolder):

@@ -315,9 +315,7 @@ class _Saving:
         done = {"train_loss": at.total / at.step if at.step else None, "valid_loss": None}
         resume = Resume(asdict(replace(at, history_bytes=history_bytes)), self.trainer.states())
         arrays = self.trainer.model.arrays()
-        checked = (*arrays, *(a for a in resume.arrays.values() if a.dtype.kind == "f"))
-        if not all(np.isfinite(array).all() for array in checked):
-            raise _not_finite(at.epoch, at.step)
+        _check_finite(at.epoch, at.step, *arrays, *resume.arrays.values())
         self.job.run.write_resume(
             _checkpoint(self.trainer, self.job, epoch, arrays, done, resume=resume)
         )
@@ -381,7 +379,7 @@ def _run_steps(
     for step, loss, exact in _losses(saving, at, steps):
         if not math.isfinite(loss):
             raise _not_finite(at.epoch, step)
-        if job.resume is None and at.epoch == step == 1:
+        if at.epoch == step == 1:
             job.run.place()
         smooth_loss = 0.999 * at.smooth_loss + 0.001 * loss
         at = replace(at, step=step, total=at.total + loss, smooth_loss=smooth_loss)
@@ -500,8 +498,7 @@ def _finish_epoch(
                 tick=partial(_stop_if, job.stopped),
             )
         valid_loss = found.nats_per_char
-    if not all(np.isfinite(part).all() for part in (valid_loss or 0, *arrays)):
-        raise _not_finite(epoch, None)
+    _check_finite(epoch, 0, valid_loss or 0, *arrays)
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}
     path = job.run.write_epoch(_checkpoint(trainer, job, epoch, arrays, losses, clock=time))
     job.run.append_history({"kind": "epoch", "epoch": epoch, **losses, "clock": time})
@@ -531,7 +528,16 @@ def make_trainer(
         return Trainer(model, config, vocab_size, cudnn=device.cudnn)
 
 
-def _not_finite(epoch: int, step: int | None) -> CharlstmError:
+def _check_finite(epoch: int, step: int, *parts: Any) -> None:
+    """Refuse what must not be saved; step 0 is the end of the epoch.
+
+    Raises CharlstmError.
+    """
+    if not all(np.isfinite(part).all() for part in parts):
+        raise _not_finite(epoch, step)
+
+
+def _not_finite(epoch: int, step: int) -> CharlstmError:
     where = f"epoch {epoch}, {f'step {step:,}' if step else 'at its end'}"
     return CharlstmError(
         f"{where}: the loss or the weights are not finite; nothing was saved after it; "

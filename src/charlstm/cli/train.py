@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,18 +75,25 @@ def train(
     place = record_of(RunConfig, values)
     if place.resume and place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
-    folder = Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
+    folder = _folder(text, place)
     records = record_of(ModelConfig, values), record_of(TrainConfig, values)
 
     old = _old_run(folder) if place.resume else None
     if old:
-        records = _records_of(old, values, given=set(_given(context)))
+        default = ParameterSource.DEFAULT
+        given = {n for n in context.params if context.get_parameter_source(n) is not default}
+        records = _records_of(old, values, given)
     with contextlib.closing(Progress(records[1])) as progress:
         progress.say(
             f"charlstm {__version__}: {'going on with' if old else 'training on'} {text or DEMO}, "
             f"{'in' if old else 'into'} {folder}"
         )
         _train(text, records, place, progress, old)
+
+
+def _folder(text: str | None, place: RunConfig) -> Path:
+    """Return the folder of the run."""
+    return Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
 
 
 def _old_run(folder: Path) -> RunFolder | None:
@@ -98,13 +104,6 @@ def _old_run(folder: Path) -> RunFolder | None:
     return run if run.exists() else None
 
 
-def _given(context: click.Context) -> Iterator[str]:
-    """Yield the options that do not have their defaults by themselves."""
-    for name in context.params:
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            yield name
-
-
 def _records_of(
     run: RunFolder, values: dict[str, Any], given: set[str]
 ) -> tuple[ModelConfig, TrainConfig]:
@@ -113,11 +112,9 @@ def _records_of(
     Raises CharlstmError for another value of one that may not.
     """
     known = read_toml(run.config_path, (ModelConfig, TrainConfig))
-    used = {item.name: known.get(item.name) for item in options(ModelConfig, TrainConfig)}
+    used = dict(known)
     for item in options(ModelConfig, TrainConfig):
-        if item.name not in known and not item.optional:
-            used[item.name] = item.default
-        new, old = values[item.name], used[item.name]
+        new, old = values[item.name], used.setdefault(item.name, item.default)
         if item.name not in given or new == old or (item.name == "precision" and new == "auto"):
             continue
         if item.name not in MAY_CHANGE and not (item.name == "epochs" and new > old):
@@ -143,7 +140,7 @@ def _train(
     model, config = records
     if config.patience and not config.validation:
         raise CharlstmError("--patience: there is no validation to judge by; raise --validation")
-    folder = old.path if old else Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
+    folder = _folder(text, place)
     opened = corpora.open_text(text) if text else corpora.demo_text()
     with old_run(folder) if old else new_run(folder, overwrite=place.overwrite) as run:
         with writing(folder):
