@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import random
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from charlstm import checkpoint
 from charlstm.backend import keras
-from charlstm.checkpoint import Checkpoint
+from charlstm.checkpoint import Checkpoint, Resume
 from charlstm.config import ModelConfig
 from charlstm.errors import CharlstmError
 from charlstm.vocabulary import Vocabulary
@@ -35,6 +36,13 @@ def example() -> Checkpoint:
         training={"seed": 1},
         versions={"charlstm": "0"},
         clock={"seconds": 1.0},
+        resume=Resume(
+            {"step": 3},
+            {
+                "lstm/0": random.normal(size=(2, 5)).astype(np.float32),
+                "optimizer/0": np.array(3, np.int64),
+            },
+        ),
     )
 
 
@@ -59,6 +67,11 @@ def test_what_is_written_reads_the_same(path: Path) -> None:
     assert all(map(np.array_equal, read.arrays, written.arrays))
     for name in ("epoch", "model", "vocabulary", "metrics", "training", "versions", "clock"):
         assert getattr(read, name) == getattr(written, name)
+    assert read.resume
+    assert written.resume
+    assert read.resume.position == written.resume.position
+    assert read.resume.arrays.keys() == written.resume.arrays.keys()
+    assert all(np.array_equal(a, written.resume.arrays[n]) for n, a in read.resume.arrays.items())
 
 
 def test_plain_keras_loads_it_into_the_same_layers(path: Path) -> None:
@@ -93,7 +106,24 @@ def replace(file: h5py.File, name: str, **create: Any) -> None:
     file.create_dataset(name, **create)
 
 
+def describe_states(file: h5py.File, **arrays: Any) -> None:
+    """Replace what the description says about the states."""
+    known = json.loads(file["charlstm"][()])["resume"]
+    describe(
+        file, resume={**known, "arrays": {name.replace("_", "/"): k for name, k in arrays.items()}}
+    )
+
+
+def virtual(file: h5py.File) -> None:
+    """Make an array one that is read from another file."""
+    there = h5py.VirtualLayout(SHAPE, "<f4")
+    there[:] = h5py.VirtualSource("/etc/passwd", "x", SHAPE)
+    del file[KERNEL]
+    file.create_virtual_dataset(KERNEL, there)
+
+
 KERNEL = "layers/lstm/cell/vars/0"
+STATE = "resume/lstm/0"
 SHAPE = SHAPES[KERNEL]
 MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a newer format": (lambda f: describe(f, format=2), "written by a newer charlstm"),
@@ -173,6 +203,116 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         "not stored plainly",
     ),
     "a cycle": (lambda f: f["layers"].__setitem__("again", f["layers"]), "does not belong"),
+    "an array of another name twice": (
+        lambda f: (f.pop(STATE), f.__setitem__(STATE, f[KERNEL])),
+        "is not float32 (2, 5)",
+    ),
+    "virtual data": (virtual, "not stored plainly"),
+    "numbers of another byte order": (
+        lambda f: replace(f, KERNEL, data=np.zeros(SHAPE, ">f4")),
+        "is not float32",
+    ),
+    "whole numbers": (lambda f: replace(f, KERNEL, data=np.zeros(SHAPE, "<i4")), "is not float32"),
+    "half the bits": (lambda f: replace(f, KERNEL, data=np.zeros(SHAPE, "<f2")), "is not float32"),
+    "pairs": (
+        lambda f: replace(f, KERNEL, shape=SHAPE, dtype=[("a", "<f4"), ("b", "<f4")]),
+        "is not float32",
+    ),
+    "references": (
+        lambda f: replace(f, KERNEL, shape=SHAPE, dtype=h5py.ref_dtype),
+        "is not float32",
+    ),
+    "an array without values": (
+        lambda f: replace(f, KERNEL, data=h5py.Empty("<f4")),
+        "is not float32",
+    ),
+    "a type for an array": (
+        lambda f: (f.pop(KERNEL), f.__setitem__(KERNEL, np.dtype("<f4"))),
+        "not an array",
+    ),
+    "an array for a group": (
+        lambda f: (f.pop("layers"), f.__setitem__("layers", np.zeros(3))),
+        "does not belong",
+    ),
+    "a name that is not UTF-8": (lambda f: f.create_group(b"\xff\xfe"), "not UTF-8"),
+    "a description of many strings": (
+        lambda f: replace(f, "charlstm", data=np.array([b"{}", b"{}"])),
+        "not a string",
+    ),
+    "a description in chunks": (
+        lambda f: replace(f, "charlstm", data=np.array([b"{}"]), chunks=(1,)),
+        "not a string",
+    ),
+    "an endless description": (
+        lambda f: replace(f, "charlstm", shape=(), dtype=f"S{2**30}"),
+        "longer than any can be",
+    ),
+    "a number too long": (
+        lambda f: replace(f, "charlstm", data=np.bytes_('{"format": ' + "9" * 5000 + "}")),
+        "not JSON",
+    ),
+    "JSON that is not UTF-8": (
+        lambda f: replace(f, "charlstm", data=np.bytes_(b'{"format": "\xff"}')),
+        "not JSON",
+    ),
+    "an epoch that is true": (lambda f: describe(f, epoch=True), "no epoch that is int"),
+    "an epoch before the first": (lambda f: describe(f, epoch=-1), "its epoch is -1"),
+    "metrics in a list": (lambda f: describe(f, metrics=[1]), "no metrics that is dict"),
+    "a loss that is a text": (
+        lambda f: describe(f, metrics={"train_loss": "low"}),
+        "its 'train_loss' is 'low', no loss",
+    ),
+    "one character": (lambda f: describe(f, vocabulary="a"), "its vocabulary"),
+    "more characters than Unicode has": (
+        lambda f: describe(f, vocabulary="a" * (2**20 + 2**17)),
+        "its vocabulary",
+    ),
+    "units that are true": (
+        lambda f: describe(f, model={"cell": "lstm", "units": True, "layers": 2, "dropout": 0.1}),
+        "its units must be a whole number",
+    ),
+    "a dropout of everything": (
+        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 2, "dropout": 1}),
+        "its dropout must be",
+    ),
+    "no states": (lambda f: describe(f, resume=None), "no resume that is dict"),
+    "states without a list of them": (lambda f: describe(f, resume={}), "no arrays that is dict"),
+    "states without a position": (
+        lambda f: describe(f, resume={**json.loads(f["charlstm"][()])["resume"], "position": 3}),
+        "no position that is dict",
+    ),
+    "a state of objects": (
+        lambda f: describe_states(f, lstm_0=["|O", [2, 5]]),
+        "its state 'lstm/0' is not described as one",
+    ),
+    "a state of negative size": (
+        lambda f: describe_states(f, lstm_0=["<f4", [-2, -5]]),
+        "its state 'lstm/0' is not described as one",
+    ),
+    "a huge state": (
+        lambda f: describe_states(f, lstm_0=["<f4", [2**31, 2**31]]),
+        "do not fit its description",
+    ),
+    "a state above its group": (
+        lambda f: describe(f, resume={"position": {}, "arrays": {"../x": ["<f4", [1]]}}),
+        "its state '../x' is not described as one",
+    ),
+    "a state more than described": (
+        lambda f: describe_states(f, lstm_0=["<f4", [2, 5]]),
+        "resume/optimizer does not belong",
+    ),
+    "a state of another shape": (
+        lambda f: replace(f, STATE, data=np.zeros((5, 2), "<f4")),
+        "is not float32 (2, 5)",
+    ),
+    "a state that is a link": (
+        lambda f: (f.pop(STATE), f.__setitem__(STATE, h5py.SoftLink(f"/{KERNEL}"))),
+        "is a link",
+    ),
+    "a state without its checksum": (
+        lambda f: f[STATE].write_direct(np.zeros((2, 5), "f4")),
+        "does not match its checksum",
+    ),
 }
 
 
@@ -191,10 +331,16 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     assert "not finite" in refusal(tmp_path / "inf.h5")
 
 
-def test_a_file_much_larger_than_its_description_is_refused(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(bytes(1 << 20))
+@pytest.mark.parametrize("more", [2**20, 2**42], ids=["a megabyte", "four terabytes"])
+def test_a_file_much_larger_than_its_description_is_refused(more: int, path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + more)
     assert "do not fit its description" in refusal(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    assert "not a file" in refusal(tmp_path / "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04" * 100])

@@ -45,17 +45,33 @@ def test_shipped_are_the_demo_and_the_script_of_2016() -> None:
         ('optimizer = "lion"', "optimizer must be one of adam, rmsprop, adagrad, sgd, not 'lion'"),
         ('config = "x"', "unknown key 'config'"),
         ("units = ", "not a TOML file"),
+        ("units = 1" + "0" * 4000, "units must be at least 1, not 1000"),
+        ("learning_rate = 1" + "0" * 4000, "learning_rate must be above 0, not 1000"),
+        ("units = " + "9" * 5000, "not a TOML file"),
+        ("units = " + "[" * 10_000, "not a TOML file"),
+        ("u.n.i.t.s = 1", "unknown key 'u'; known are"),
+        ("[units]", "units must be a whole number, not {}"),
+        ("units = 1979-05-27", "units must be a whole number, not datetime.date(1979, 5, 27)"),
+        ("'" + "u" * 10_000 + "' = 1", "unknown key 'uuu"),
+        ("'\\u001b[2J' = 1", r"unknown key '\\u001b[2J'"),
+        ('"\\u001b[2J" = 1', r"unknown key '\x1b[2J'"),
+        ("units = 1\nunits = 2", "not a TOML file"),
+        ("units." + ".".join("a" * 8_000) + " = 1", "units must be a whole number, not {'a'"),
+        ("#" * 2**15, "not a saved command line: over 16,384 bytes"),
+        ("\0", "not a TOML file"),
+        ("\udcff", "not a TOML file"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_its_name_and_key(
     line: str, complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(line, "utf-8")
+    path.write_text(line, "utf-8", "surrogateescape")
     with pytest.raises(CharlstmError) as error:
         read_toml(str(path), RECORDS)
     assert str(error.value).startswith(f"{path}: {complaint}")
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 500
 
 
 def test_a_missing_file_names_what_is_shipped(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import ModelConfig, options
+from charlstm.config import MAX_EPOCHS, ModelConfig, options
 from charlstm.errors import CharlstmError
 from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary
 
@@ -34,6 +35,7 @@ Kind = tuple[np.dtype[Any], tuple[int, ...]]
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What HDF5 itself may need for groups and headers, for each dataset and in all.
 BYTES_PER_DATASET, BYTES_IN_ALL = 4096, 65536
+DESCRIPTION_BYTES = 2**24  # Unicode whole as a vocabulary needs 13 million
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,15 @@ def read(path: Path) -> Checkpoint:
     Raises CharlstmError for a file that is not ours, cut short, of a newer format, damaged, or
     whose contents do not fit its own description.
     """
-    image = _read_image(path)
+    _check_signature(path)
     try:
-        with h5py.File(io.BytesIO(image), "r") as file:
-            return _read_checkpoint(file, len(image))
+        # The driver is named since the environment can name another.
+        with h5py.File(path, "r", driver="sec2", locking=False) as file:
+            return _read_checkpoint(file, file.id.get_filesize())
     except _Refused as reason:
         raise CharlstmError(f"{path}: {reason}") from None
+    except MemoryError:
+        raise CharlstmError(f"{path}: its model is too large for the memory here") from None
     # What h5py raises for a damaged structure; which of them is an accident of its internals.
     except (OSError, RuntimeError, KeyError, OverflowError) as error:
         raise CharlstmError(f"{path}: damaged or cut short: {_one_line(error)}") from None
@@ -168,15 +173,17 @@ class _Refused(Exception):  # noqa: N818 - a reason, in words
     """Why a file is not taken; the caller adds its name."""
 
 
-def _read_image(path: Path) -> bytes:
+def _check_signature(path: Path) -> None:
+    """Refuse what HDF5 need not look at; it also allows other content in front of its own."""
+    if path.exists() and not path.is_file():  # nothing comes out of a pipe, perhaps for ever
+        raise CharlstmError(f"{path}: not a file")
     try:
         with path.open("rb") as file:
             start = file.read(len(HDF5_SIGNATURE))
-            if start != HDF5_SIGNATURE:
-                raise CharlstmError(f"{path}: not a weights file of charlstm")
-            return start + file.read()
     except OSError as error:
         raise CharlstmError(f"{path}: {error.strerror}") from None
+    if start != HDF5_SIGNATURE:
+        raise CharlstmError(f"{path}: not a weights file of charlstm")
 
 
 def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
@@ -196,12 +203,19 @@ def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
     arrays = {
         name: _read_array(file, name, kind, sums.get(name)) for name, kind in expected.items()
     }
+    epoch = _expect(description, "epoch", int)
+    if not 0 <= epoch <= MAX_EPOCHS:
+        raise _Refused(f"its epoch is {reprlib.repr(epoch)}")
+    metrics = _expect(description, "metrics", dict)
+    for name, value in metrics.items():
+        if value is not None and not (isinstance(value, float) and math.isfinite(value)):
+            raise _Refused(f"its {reprlib.repr(name)} is {reprlib.repr(value)}, no loss")
     return Checkpoint(
-        epoch=_expect(description, "epoch", int),
+        epoch=epoch,
         model=model,
         vocabulary=vocabulary,
         arrays=[arrays[name] for name in shapes],
-        metrics=_expect(description, "metrics", dict),
+        metrics=metrics,
         training=_expect(description, "training", dict),
         versions=_expect(description, "versions", dict),
         clock=_expect(description, "clock", dict),
@@ -242,10 +256,12 @@ def _read_description(file: h5py.File) -> dict[str, Any]:
     dataset = file[DESCRIPTION]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape != () or not _is_text(dataset):
         raise _Refused("its description is not a string")
+    if dataset.id.get_type().get_size() > DESCRIPTION_BYTES:
+        raise _Refused("its description is longer than any can be")
     _check_storage(dataset, DESCRIPTION)
     try:
         description = json.loads(bytes(dataset[()]), parse_constant=_no_constant)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number too long, lists in lists
         raise _Refused("its description is not JSON") from None
     if not isinstance(description, dict):
         raise _Refused("its description is not a JSON object")

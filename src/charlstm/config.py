@@ -6,6 +6,7 @@ The command line makes its options from these records. Knows no Click and no Ker
 import difflib
 import math
 import re
+import reprlib
 import tomllib
 import types
 import typing
@@ -19,6 +20,9 @@ from charlstm.errors import CharlstmError
 
 SEED_LIMIT = 2**32
 MAX_LAYERS = 255
+LARGEST = 2**63  # of any option: what integers of 64 bits and floats both have
+MAX_EPOCHS = 2**24 - 1
+TOML_BYTES = 2**14  # what a hostile file makes tomllib need grows with the square of its size
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,19 @@ class Option:
             return ""
         accepted = (int, float) if self.kind is float else (self.kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
-            return f"must be {_KINDS[self.kind]}, not {value!r}"
+            return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
         if isinstance(value, int | float) and not self._in_range(value):
-            return f"must be {self.range or 'finite'}, not {value!r}"
+            return f"must be {self.range or 'finite'}, not {reprlib.repr(value)}"
         if self.choices and value not in self.choices:
-            return f"must be one of {', '.join(self.choices)}, not {value!r}"
+            return f"must be one of {', '.join(self.choices)}, not {reprlib.repr(value)}"
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
-            return f"must be {self.metavar}, not {value!r}"
+            return f"must be {self.metavar}, not {reprlib.repr(value)}"
         return ""
 
     def _in_range(self, value: float) -> bool:
         above = value > self.low or (value == self.low and "low" not in self.open_ends)
         below = value < self.high or (value == self.high and "high" not in self.open_ends)
-        return math.isfinite(value) and above and below
+        return abs(value) < LARGEST and above and below
 
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -112,7 +116,7 @@ class TrainConfig:
 
     batch_size: int = option(32, "Pieces of the text read side by side.", low=1)
     sequence_length: int = option(64, "Characters of a step, in each piece.", low=1)
-    epochs: int = option(20, "Passes over the text.", low=1, high=2**24 - 1)
+    epochs: int = option(20, "Passes over the text.", low=1, high=MAX_EPOCHS)
     max_steps: int | None = option(None, "Stop after so many steps in all.", low=1)
     optimizer: str = option(
         "adam", "How gradients become steps.", choices=("adam", "rmsprop", "adagrad", "sgd")
@@ -195,7 +199,7 @@ def read_toml(name: str, records: Iterable[type]) -> dict[str, Any]:
         if key not in known:
             close = difflib.get_close_matches(key.replace("-", "_"), known, 1)
             hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-            raise CharlstmError(f"{name}: unknown key {key!r}{hint}")
+            raise CharlstmError(f"{name}: unknown key {reprlib.repr(key)}{hint}")
         problem = known[key].problem(value)
         if problem:
             raise CharlstmError(f"{name}: {key} {problem}")
@@ -212,8 +216,12 @@ def to_toml(values: Mapping[str, Any]) -> str:
 def _parse(name: str) -> dict[str, Any]:
     source = _preset_folder() / f"{name}.toml" if name in presets() else Path(name)
     try:
-        return tomllib.loads(source.read_bytes().decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with source.open("rb") as file:
+            content = file.read(TOML_BYTES + 1)
+        if len(content) > TOML_BYTES:
+            raise CharlstmError(f"{name}: not a saved command line: over {TOML_BYTES:,} bytes")
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # also of numbers too long, of nested lists
         raise CharlstmError(f"{name}: not a TOML file: {error}") from None
     except OSError as error:
         raise CharlstmError(

@@ -75,7 +75,7 @@ class RunFolder:
 
     def read_corpus(self) -> Any:
         """Return what ``write_corpus`` kept, unchecked; None if that cannot be read."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             return json.loads((self.path / CORPUS).read_bytes())
         return None
 
@@ -397,7 +397,7 @@ def newest_run() -> RunFolder:
 def _parse_line(text: str) -> dict[str, Any]:
     try:
         line = json.loads(text)
-    except json.JSONDecodeError:  # the last line, while it is being written
+    except (ValueError, RecursionError):  # the last line, while it is being written, or not ours
         return {}
     return line if isinstance(line, dict) else {}
 
