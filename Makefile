@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kills fuzz bench clean
+.PHONY: demo test check slow fuzz bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -19,9 +19,11 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Slower checks: a training killed 50 times, and 100,000 damaged weights files.
-kills: $(VENV)/dev
-	KILLS=50 $(BIN)/python -m pytest tests/test_resume.py -k killed
+# Slower checks: a training killed 50 times and at each point of a save, stopped before each step in
+# ten configurations; 100,000 damaged weights files.
+slow: $(VENV)/dev
+	KILLS=50 $(BIN)/python -m pytest tests/test_resume.py -k again_and_again
+	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/dev
 	$(BIN)/python tests/fuzz.py 100000

@@ -5,15 +5,18 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import killed
 import pytest
-from conftest import LONG_TEXT, SMALL, interrupt, lines_of, outcome, start, wait_for
+from conftest import LONG_TEXT, SMALL, environment, interrupt, lines_of, outcome, start, wait_for
 
 from charlstm import checkpoint
 
-# How many SIGKILLs one training gets; `make kills` gives it more.
+# How many SIGKILLs one training gets; `make slow` gives it more.
 KILLS = int(os.environ.get("KILLS", "3"))
 
 EPOCHS = max(3, KILLS)
@@ -66,6 +69,31 @@ def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
         path.relative_to(words.parent) for path in run.glob("epoch-*.h5")
     }
     assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(killed.POINTS[2::6], id="some"),
+        pytest.param(killed.POINTS, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_each_point_of_a_save_it_ends_as_if_never_stopped(
+    points: list[str], words: Path, whole: Path
+) -> None:
+    for point in points:
+        process = subprocess.Popen(
+            [sys.executable, killed.__file__, point, "train", words, *LONG, "--resume"],
+            cwd=words.parent,
+            env=environment(),
+            stderr=subprocess.PIPE,
+        )
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (point, err)
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    _, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(words.parent / "checkpoints/words") == outcome(whole)
 
 
 def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> None:
@@ -183,6 +211,28 @@ def test_a_run_folder_removed_under_a_training_is_one_line(words: Path) -> None:
     assert errors == lines_of(err)[-1:]
     assert re.match(r"charlstm: (\S*/)?checkpoints/words\S*: ", errors[0])
     assert b"Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
+    words: Path, whole: Path
+) -> None:
+    """A file in its place stands for rights that were lost: root has them always."""
+    run, away = words.parent / "checkpoints/words", words.parent / "away"
+    process = start(words.parent, "train", words, *LONG)
+    wait_for(run / "epoch-001.weights.h5", process)
+    run.rename(away)
+    run.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == b""
+    assert re.match(r"charlstm: (\S*/)?checkpoints/words\S*: ", lines_of(err)[-1])
+    assert b"Traceback" not in err
+    run.unlink()
+    away.rename(run)
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    _, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(run) == outcome(whole)
 
 
 def test_the_text_is_not_needed_after_it_was_encoded(words: Path, whole: Path) -> None:

@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +201,47 @@ def test_keep_leaves_the_newest_and_the_best(tmp_path: Path) -> None:
     assert len(done.history("epoch")) == 5
 
 
-def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path) -> None:
+# What the law of resuming is held for, beside the first; each is more, or other, than the first.
+RECIPES: list[dict[str, Any]] = [
+    {},
+    {"layers": 1, "dropout": 0.0},
+    {"layers": 4, "units": 3},
+    {"optimizer": "rmsprop", "clip_norm": 0.0},
+    {"optimizer": "adagrad", "learning_rate": 0.1},
+    {"optimizer": "sgd", "learning_rate": 0.5},
+    {"max_steps": 17},
+    {"keep": 1, "log_every": 1, "seed": 2**32 - 1},
+    {"precision": "bfloat16"},
+    {"batch_size": 1, "sequence_length": 6, "patience": 9},
+]
+
+
+@pytest.mark.parametrize(
+    "recipe", [RECIPES[0], *(pytest.param(r, marks=pytest.mark.slow) for r in RECIPES[1:])], ids=str
+)
+def test_stopped_before_any_step_and_resumed_equals_never_stopped(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
     """24 steps in two epochs, with dropout and validation; not a bit may differ."""
     ids = np.random.default_rng(6).integers(0, V, 12 * B * T + 1).astype(np.uint8)
-    config = TrainConfig(batch_size=B, sequence_length=T, epochs=2, log_every=5)
-    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    names = {item.name for item in fields(ModelConfig)}
+    model = ModelConfig(
+        **{
+            "units": 5,
+            "layers": 2,
+            "dropout": 0.5,
+            **{k: v for k, v in recipe.items() if k in names},
+        }
+    )
+    config = TrainConfig(
+        **{
+            "batch_size": B,
+            "sequence_length": T,
+            "epochs": 2,
+            "log_every": 5,
+            **{k: v for k, v in recipe.items() if k not in names},
+        }
+    )
     trainer = Trainer(model, config, V, cudnn=False)
     trainer.steps_per_call = 1
     letters = Vocabulary("abcdefg")
@@ -229,8 +265,9 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(tmp_path: Path
 
     with new_run(tmp_path / "whole", overwrite=False) as run:
         whole = go_on(run, 99)
-    assert sum(isinstance(report, StepReport) for report in whole) == 24
-    for stop in range(1, 24):
+    count = sum(isinstance(report, StepReport) for report in whole)
+    assert count == recipe.get("max_steps", 24)
+    for stop in range(1, count):
         trainer.restore(begin)
         with new_run(tmp_path / str(stop), overwrite=False) as run:
             first = go_on(run, stop)
