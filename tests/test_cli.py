@@ -216,13 +216,14 @@ def test_errors_of_the_device_are_one_line_and_leave_nothing(charlstm: Run, word
     assert list(words.parent.iterdir()) == [words]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(words: Path) -> None:
-    """A limit on the size of files stands for a full disk."""
-    words.write_text(LONG_TEXT * 100, "utf-8")
+@pytest.mark.parametrize(("times", "units"), [(100, "24"), (1, "99")], ids=["ids", "state"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(times: int, units: str, words: Path) -> None:
+    """A limit on the size of files stands for a full disk; it is noticed before the first step."""
+    words.write_text(LONG_TEXT * times, "utf-8")
     done = subprocess.run(
         [
             *("bash", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "-"),
-            *(sys.executable, "-m", "charlstm", "train", "words.txt", *SMALL),
+            *(sys.executable, "-m", "charlstm", "train", "words.txt", *SMALL, "--units", units),
         ],
         cwd=words.parent,
         env=environment(),

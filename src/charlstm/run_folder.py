@@ -45,10 +45,10 @@ def writing(place: Path) -> Iterator[None]:
 
 
 class RunFolder:
-    """The folder of one training."""
+    """The folder of one training; ``place_path`` is what a user calls it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = self.place_path = path
 
     @property
     def kept(self) -> RunFolder:
@@ -65,12 +65,12 @@ class RunFolder:
 
     def write_config(self, toml: str) -> None:
         """Keep the options that were really used."""
-        with writing(self.path):
+        with writing(self.place_path):
             write_file(self.path / CONFIG, toml.encode())
 
     def write_corpus(self, identity: dict[str, Any]) -> None:
         """Keep what tells the text from any other."""
-        with writing(self.path):
+        with writing(self.place_path):
             write_file(self.path / CORPUS, json.dumps(identity).encode())
 
     def read_corpus(self) -> Any:
@@ -91,7 +91,7 @@ class RunFolder:
     def write_epoch(self, checkpoint: Checkpoint) -> Path:
         """Write the weights file of an epoch."""
         path = self.epoch_path(checkpoint.epoch)
-        with writing(self.path):
+        with writing(self.place_path):
             write(path, checkpoint)
         return path
 
@@ -102,7 +102,7 @@ class RunFolder:
 
     def write_resume(self, checkpoint: Checkpoint) -> None:
         """Write what a training needs to go on: the commit point of all that was written before."""
-        with writing(self.path):
+        with writing(self.place_path):
             write(self.resume_path, checkpoint)
 
     def place(self) -> None:
@@ -110,12 +110,12 @@ class RunFolder:
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Add one line to the history."""
-        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+        with writing(self.place_path), (self.path / HISTORY).open("a", encoding="ascii") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def sync_history(self) -> int:
         """Make the history survive a power cut; return its length in bytes."""
-        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+        with writing(self.place_path), (self.path / HISTORY).open("a", encoding="ascii") as file:
             os.fsync(file.fileno())
             return file.tell()
 
@@ -124,7 +124,7 @@ class RunFolder:
 
         Raises CharlstmError if it has fewer.
         """
-        with writing(self.path), (self.path / HISTORY).open("a", encoding="ascii") as file:
+        with writing(self.place_path), (self.path / HISTORY).open("a", encoding="ascii") as file:
             if file.tell() < length:
                 raise CharlstmError(
                     f"{self.path / HISTORY}: {length:,} bytes belong in it, and it has "
@@ -153,7 +153,7 @@ class RunFolder:
 
     def keep_newest(self, count: int) -> None:
         """Remove the weights files of all epochs but the newest and the best."""
-        with writing(self.path):
+        with writing(self.place_path):
             for epoch in self.epochs()[:-count]:
                 if epoch != self.best_epoch():
                     self.epoch_path(epoch).unlink()
@@ -236,11 +236,11 @@ class NewRun(RunFolder):
     """A run folder in the making: beside its place, under a hidden name, until it is placed."""
 
     def __init__(self, place: Path, *, overwrite: bool) -> None:
+        target = Path(os.path.realpath(place))
+        super().__init__(target.with_name(f".{target.name}.part"))
         self.place_path = place
         self.overwrite = overwrite
-        target = Path(os.path.realpath(place))
         self._target = target
-        super().__init__(target.with_name(f".{target.name}.part"))
 
     @property
     def kept(self) -> RunFolder:
