@@ -15,6 +15,7 @@ import pytest
 from conftest import LONG_TEXT, SMALL, environment, interrupt, lines_of, outcome, start, wait_for
 
 from charlstm import checkpoint
+from charlstm.run_folder import read_weights
 
 # How many SIGKILLs one training gets; `make slow` gives it more.
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -178,6 +179,18 @@ def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
     _, err = done.communicate(timeout=60)
     assert done.returncode == 0
     assert re.search(r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(err)[0])
+
+
+def test_weights_can_be_read_at_every_moment_of_a_training(words: Path) -> None:
+    run = words.parent / "checkpoints/words"
+    process = start(words.parent, "train", words, *LONG, "--keep", "1", "--save-minutes", "1e-9")
+    wait_for(run / "epoch-001.weights.h5", process)
+    epochs: dict[str, set[int]] = {"best": set(), "last": set()}
+    while process.poll() is None:
+        for which, found in epochs.items():
+            found.add(read_weights(str(run), which, epoch_given=True)[1].epoch)
+    assert process.returncode == 0
+    assert all(len(found) > 1 for found in epochs.values())
 
 
 def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path) -> None:

@@ -375,6 +375,24 @@ def find_weights(checkpoint: str | None, epoch: str, *, epoch_given: bool) -> Pa
     return path
 
 
+def read_weights(
+    checkpoint: str | None, epoch: str, *, epoch_given: bool
+) -> tuple[Path, Checkpoint]:
+    """Read the weights file that ``find_weights`` finds, and return its path as well.
+
+    A training that keeps few epochs can remove it between the two: then there is another.
+
+    Raises CharlstmError if there is none, or it is not good.
+    """
+    while True:
+        path = find_weights(checkpoint, epoch, epoch_given=epoch_given)
+        try:
+            return path, read(path)
+        except CharlstmError:
+            if path.exists() or path == find_weights(checkpoint, epoch, epoch_given=epoch_given):
+                raise
+
+
 def newest_run() -> RunFolder:
     """Return the run under ``checkpoints/`` whose newest epoch file is youngest.
 

@@ -40,15 +40,13 @@ def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
 
 
 def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> None:
-    from charlstm import checkpoint as checkpoints
-    from charlstm.run_folder import find_weights
+    from charlstm.run_folder import read_weights
 
     try:
         config.prime.encode()
     except UnicodeEncodeError:  # bytes of the command line that were no UTF-8
         raise CharlstmError("--prime: not UTF-8; does the terminal use another encoding?") from None
-    weights = find_weights(path, config.epoch, epoch_given=epoch_given)
-    checkpoint = checkpoints.read(weights)
+    weights, checkpoint = read_weights(path, config.epoch, epoch_given=epoch_given)
     prime = config.prime or opening(checkpoint.vocabulary)
     ids = checkpoint.vocabulary.encode(prime)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
