@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from charlstm import checkpoint, run_folder
 from charlstm.errors import CharlstmError
 from charlstm.run_folder import RunFolder, find_weights, new_run
 
@@ -45,6 +46,25 @@ def test_best_is_among_the_epochs_that_are_there(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
     run.epoch_path(1).unlink()
     assert run.best_epoch() == 2
+
+
+def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a training with --keep does meanwhile is done here just before the reading."""
+    run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
+    read: list[Path] = []
+
+    def remove_and_read(path: Path) -> checkpoint.Checkpoint:
+        read.append(path)
+        if len(read) < 3:
+            path.unlink()
+        return checkpoint.read(path)
+
+    monkeypatch.setattr(run_folder, "read", remove_and_read)
+    with pytest.raises(CharlstmError, match=r"epoch-003.*not a weights file"):
+        run_folder.read_weights(str(run.path), "best", epoch_given=False)
+    assert read == [run.epoch_path(1), run.epoch_path(2), run.epoch_path(3)]
 
 
 def test_a_line_cut_short_or_not_finite_is_no_candidate(tmp_path: Path) -> None:
