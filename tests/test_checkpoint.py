@@ -129,8 +129,21 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a newer format": (lambda f: describe(f, format=2), "written by a newer charlstm"),
     "an older format": (lambda f: describe(f, format=0), "unknown format"),
     "a format that is no number": (lambda f: describe(f, format="1"), "no format that is int"),
-    "another cell": (lambda f: describe(f, model={"cell": "gru"}), "its cells are 'gru'"),
-    "no cell": (lambda f: describe(f, model={}), "its cells are None"),
+    "another cell": (
+        lambda f: describe(f, model={"cell": "gru", "units": 5, "layers": 2, "dropout": 0.1}),
+        "do not fit its description",
+    ),
+    "an unknown cell": (
+        lambda f: describe(f, model={"cell": "mamba", "units": 5, "layers": 2, "dropout": 0.1}),
+        "its cell must be one of lstm, gru, rnn, not 'mamba'",
+    ),
+    "no cell": (lambda f: describe(f, model={}), "its model has []"),
+    "an activation that the cell has not": (
+        lambda f: describe(
+            f, model={**json.loads(f["charlstm"][()])["model"], "activation": "relu"}
+        ),
+        "its activation relu is for cells of kind rnn, not lstm",
+    ),
     "a model without layers": (lambda f: describe(f, model={"cell": "lstm"}), "its model has"),
     "huge units": (
         lambda f: describe(f, model={"cell": "lstm", "units": 10**18, "layers": 1, "dropout": 0.1}),

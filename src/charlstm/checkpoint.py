@@ -12,7 +12,7 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,14 @@ from charlstm.errors import CharlstmError
 from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary
 
 FORMAT = 1
-CELL = "lstm"
 DESCRIPTION = "charlstm"  # the name of the dataset that holds the JSON
 RESUME = "resume"  # the group of the states, and its key in the JSON
+# Of each cell: Keras's name of its layers, its gates, the rows of its bias.
+LAYERS: dict[str, tuple[str, int, tuple[int, ...]]] = {
+    "lstm": ("lstm", 4, ()),
+    "gru": ("gru", 3, (2,)),
+    "rnn": ("simple_rnn", 1, ()),
+}
 FLOAT32 = np.dtype("<f4")
 STATE_TYPES = {dtype: np.dtype(dtype) for dtype in ("<f4", "<i4", "<i8")}
 STATE_NAME = re.compile(r"[a-z]+/\d+")
@@ -67,16 +72,19 @@ class Checkpoint:
 def layout(model: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Return path -> shape of each array of a weights file, as Keras lays it out.
 
-    Of each LSTM layer: kernel (V or U, 4U), recurrent kernel (U, 4U), bias (4U), the gates in the
-    order input, forget, cell, output. Of the dense layer: kernel (U, V), bias (V).
+    Of each recurrent layer: kernel (V or U, nU), recurrent kernel (U, nU), bias (nU), where n
+    gates lie side by side: of an LSTM input, forget, cell, output; of a GRU update, reset, new,
+    and two biases, of the input and of the recurrent product (2, nU); of an RNN the one. Of the
+    dense layer: kernel (U, V), bias (V).
     """
     shapes: dict[str, tuple[int, ...]] = {}
     units, inputs = model.units, vocab_size
+    kind, gates, biases = LAYERS[model.cell]
     for layer in range(model.layers):
-        name = f"layers/lstm_{layer}" if layer else "layers/lstm"
-        shapes[f"{name}/cell/vars/0"] = (inputs, 4 * units)
-        shapes[f"{name}/cell/vars/1"] = (units, 4 * units)
-        shapes[f"{name}/cell/vars/2"] = (4 * units,)
+        name = f"layers/{kind}_{layer}" if layer else f"layers/{kind}"
+        shapes[f"{name}/cell/vars/0"] = (inputs, gates * units)
+        shapes[f"{name}/cell/vars/1"] = (units, gates * units)
+        shapes[f"{name}/cell/vars/2"] = (*biases, gates * units)
         inputs = units
     shapes["layers/dense/vars/0"] = (units, vocab_size)
     shapes["layers/dense/vars/1"] = (vocab_size,)
@@ -130,7 +138,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     description: dict[str, Any] = {
         "format": FORMAT,
         "epoch": checkpoint.epoch,
-        "model": {"cell": CELL, **asdict(checkpoint.model)},
+        "model": {name: v for name, v in asdict(checkpoint.model).items() if v is not None},
         "vocabulary": checkpoint.vocabulary.characters,
         "metrics": dict(checkpoint.metrics),
         "training": dict(checkpoint.training),
@@ -278,20 +286,21 @@ def _read_description(file: h5py.File) -> dict[str, Any]:
 
 def _read_model(description: dict[str, Any], size: int) -> tuple[ModelConfig, Vocabulary]:
     values = dict(_expect(description, "model", dict))
-    cell = values.pop("cell", None)
-    if cell != CELL:
-        raise _Refused(f"its cells are {cell!r}; this charlstm knows {CELL}")
-    names = {item.name for item in fields(ModelConfig)}
-    if values.keys() != names:
-        raise _Refused(f"its model has {sorted(values)} where {sorted(names)} belong")
-    for item in options(ModelConfig):
-        problem = item.problem(values[item.name])
-        if problem or (item.kind is int and values[item.name] > size):
-            raise _Refused(f"its {item.name} {problem or 'is larger than the file'}")
+    known = {item.name: item for item in options(ModelConfig)}
+    needed = {name for name, item in known.items() if not item.optional}
+    if not needed <= values.keys() <= known.keys():
+        raise _Refused(f"its model has {sorted(values)} where {sorted(needed)} belong")
+    for name, value in values.items():
+        problem = known[name].problem(value)
+        if problem or (known[name].kind is int and value > size):
+            raise _Refused(f"its {name} {problem or 'is larger than the file'}")
+    model = ModelConfig(**values)
+    if model.problem():
+        raise _Refused(f"its {model.problem()}")
     characters = _expect(description, "vocabulary", str)
     if not FEWEST <= len(characters) <= CODE_POINTS or len(set(characters)) != len(characters):
         raise _Refused("its vocabulary is not two or more distinct characters")
-    return ModelConfig(**values), Vocabulary(characters)
+    return model, Vocabulary(characters)
 
 
 def _check_names(file: h5py.File, expected: set[str]) -> None:

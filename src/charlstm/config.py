@@ -103,11 +103,21 @@ def options(*records: type) -> list[Option]:
 class ModelConfig:
     """The architecture: what the weights must fit."""
 
-    units: int = option(512, "Units of each LSTM layer.", low=1)
-    layers: int = option(3, "LSTM layers.", low=1, high=MAX_LAYERS)
+    cell: str = option("lstm", "What the layers consist of.", choices=("lstm", "gru", "rnn"))
+    activation: str | None = option(
+        None, "Of cells of --cell rnn; by default, tanh.", choices=("tanh", "relu")
+    )
+    units: int = option(512, "Units of each layer.", low=1)
+    layers: int = option(3, "Recurrent layers.", low=1, high=MAX_LAYERS)
     dropout: float = option(
         0.2, "Share of each layer's outputs dropped in training.", low=0, high=1, open_ends="high"
     )
+
+    def problem(self) -> str:
+        """Say in words what does not go together; empty if all does."""
+        if self.activation and self.cell != "rnn":
+            return f"activation {self.activation} is for cells of kind rnn, not {self.cell}"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

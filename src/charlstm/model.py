@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from charlstm.backend import keras, tf
 from charlstm.config import ModelConfig
-from charlstm.recurrence import LSTM
+from charlstm.recurrence import GRU, LSTM, SimpleRNN
 
 State = list[NDArray[np.float32]]
 
@@ -43,8 +43,11 @@ def _drop(inputs: Any, seed: Any, rate: float) -> Any:
 _compiled_drop = tf.function(_drop, autograph=False, jit_compile=True)  # once for all layers
 
 
+CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": SimpleRNN}
+
+
 class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
-    """One-hot -> L x (stateful LSTM, dropout) -> dense: ids (B, T) -> logits (B, T, V).
+    """One-hot -> L x (stateful cells, dropout) -> dense: ids (B, T) -> logits (B, T, V).
 
     T is free, B is fixed: the state of row b belongs to lane b.
     """
@@ -64,13 +67,13 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         self.batch_size = batch_size
         initializers = _initializers(seed, config.layers + 1)
         policy = "mixed_float16" if precision == "float16" else "float32"
-        self.lstms = [
-            LSTM(
+        self.recurrent = [
+            CELLS[config.cell](
                 config.units,
+                activation=config.activation or "tanh",
                 return_sequences=True,
                 stateful=True,
-                # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
-                use_cudnn=cudnn,
+                gpu=cudnn,
                 bfloat16=precision == "bfloat16",
                 dtype=policy,
                 **next(initializers),
@@ -90,24 +93,24 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
         """
         sequence = tf.one_hot(ids, self.vocab_size)
-        for layer, (lstm, dropout) in enumerate(zip(self.lstms, self.dropouts, strict=True)):
-            sequence = lstm(sequence)
+        for layer, (cell, dropout) in enumerate(zip(self.recurrent, self.dropouts, strict=True)):
+            sequence = cell(sequence)
             if dropout_seed is not None and dropout.rate > 0:
                 sequence = dropout(sequence, dropout_seed + tf.constant([0, layer], tf.int64))
         return self.dense(sequence)
 
     def reset_state(self) -> None:
         """Forget what was read."""
-        for lstm in self.lstms:
-            lstm.reset_state()
+        for layer in self.recurrent:
+            layer.reset_state()
 
     def state(self) -> State:
-        """Return the state, h and c of each layer, each of shape (B, U)."""
-        return [variable.numpy() for lstm in self.lstms for variable in lstm.states]
+        """Return the state: h of each layer, each followed by c if it has one, all (B, U)."""
+        return [variable.numpy() for layer in self.recurrent for variable in layer.states]
 
     def set_state(self, state: State) -> None:
         """Put a state back that ``state`` returned."""
-        variables = [variable for lstm in self.lstms for variable in lstm.states]
+        variables = [variable for layer in self.recurrent for variable in layer.states]
         for variable, value in zip(variables, state, strict=True):
             variable.assign(value)
 
@@ -134,15 +137,15 @@ def build_model(  # noqa: PLR0913 - the network is stated once, for all that it 
 
     ``seed`` initialises them as Keras does by default, each from a seed of its own; without one
     they are zeros, for weights that come from a file. ``precision`` is that of the matrix products
-    of the LSTM layers; weights and logits are float32 always.
+    of the recurrent layers; weights and logits are float32 always.
     """
     model = CharacterModel(
         config, vocab_size, batch_size=batch_size, cudnn=cudnn, seed=seed, precision=precision
     )
     # Layers make their variables when they first see a shape; no operation needs to run for it.
     shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
-    for lstm in model.lstms:
-        lstm.build(shape)
+    for layer in model.recurrent:
+        layer.build(shape)
         shape = (*shape[:2], config.units)
     model.dense.build(shape)
     model.built = True

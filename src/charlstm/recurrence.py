@@ -1,4 +1,4 @@
-"""The LSTM layer with a recurrence that is fast on a CPU; on a GPU it is Keras's own, on cuDNN.
+"""Recurrent layers with a recurrence that is fast on a CPU; on a GPU they are Keras's, on cuDNN.
 
 Keras's loop multiplies by the kernel and sums up both weight gradients in every time step. Here
 these are three products over all time steps at once, outside of the loop. What must stay inside,
@@ -10,99 +10,134 @@ import os
 from functools import partial
 from typing import Any
 
+from charlstm import cells
 from charlstm.backend import keras, tf, xla
+from charlstm.cells import Cell
 
 # Fewer rows do not pay for reading all of U in every time step; in bfloat16, for laying it out
 # anew as well.
 ROWS_PER_GROUP = {tf.float32: 8, tf.bfloat16: 64}
 
 
-class LSTM(keras.layers.LSTM):  # type: ignore[misc] # Keras is untyped
-    """``keras.layers.LSTM`` for whole sequences: the same variables, states and results.
+class _Hoisted:
+    """A layer of Keras for whole sequences: the same variables, states and results.
 
-    It bears the same name, since Keras names the groups of a weights file after the class. With
+    Each bears Keras's name, since Keras names the groups of a weights file after the class. With
     ``bfloat16``, matrix products on a CPU are of bfloat16 numbers; sums, states and results are
     float32 all the same.
     """
 
-    def __init__(self, units: int, *, bfloat16: bool = False, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(self, units: int, *, gpu: bool, bfloat16: bool = False, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)  # type: ignore[call-arg] # that of Keras's layer
+        self._gpu = gpu
         self._products = tf.bfloat16 if bfloat16 else tf.float32
 
+    def _cell(self) -> Cell:
+        raise NotImplementedError
+
     def inner_loop(
-        self,
+        self: Any,
         sequences: Any,
         initial_state: Any,
         mask: Any,
         training: bool = False,  # noqa: FBT001, FBT002 - Keras's signature
     ) -> Any:
         """Return the last output (B, U), all outputs (B, T, U) and the states for (B, T, in)."""
-        if self.use_cudnn or self.compute_dtype != "float32":
-            return super().inner_loop(sequences, initial_state, mask, training)
+        if self._gpu or self.compute_dtype != "float32":
+            return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc] # Keras's
         weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        inputs = (sequences, *initial_state, *map(tf.convert_to_tensor, weights))
-        outputs, h, c = lstm(self._products, *inputs)
-        return h, outputs, [h, c]
+        inputs = (sequences, *map(tf.convert_to_tensor, weights), *initial_state)
+        outputs, *states = recur(self._cell(), self._products, *inputs)
+        return states[0], outputs, states
 
 
-def lstm(products: Any, *inputs: Any) -> Any:
-    """Return outputs (B, T, U) and the last h and c (B, U), all float32.
+class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.LSTM``; its states are h and c."""
+
+    def __init__(self, units: int, *, gpu: bool, **kwargs: Any) -> None:
+        # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
+        super().__init__(units, gpu=gpu, use_cudnn=gpu, **kwargs)
+
+    def _cell(self) -> Cell:
+        return cells.LSTM
+
+
+class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.GRU``; its state is h."""
+
+    def __init__(self, units: int, *, gpu: bool, **kwargs: Any) -> None:
+        super().__init__(units, gpu=gpu, use_cudnn=gpu, **kwargs)  # as above
+
+    def _cell(self) -> Cell:
+        return cells.GRU
+
+
+class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.SimpleRNN``; its state is h. Keras has none on cuDNN."""
+
+    def _cell(self) -> Cell:
+        return cells.RNN[self.activation.__name__]
+
+
+def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
+    """Return outputs (B, T, U) and the last states (B, U), all float32.
 
     ``products`` is the type of the numbers that are multiplied as matrices. ``inputs`` are
-    x (B, T, in), the first h and c (B, U), W (in, 4U), U (U, 4U) and b (4U), with the gates in
-    Keras's order, i f g o (Hochreiter and Schmidhuber 1997; the forget gate is that of Gers et al.
-    2000):
-
-        z = x W + h U + b    i f o = sigmoid(z)    g = tanh(z)    c = f c + i g    h = o tanh(c)
+    x (B, T, in), W (in, nU), U (U, nU), the bias, and the first states (B, U); n and what is
+    computed are the cell's.
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
     def differentiable(*inputs: Any) -> Any:
         # The gradient is our own: a tape need not follow what happens here.
-        return _lstm(products, *map(tf.stop_gradient, inputs))
+        return _recur(cell, products, *map(tf.stop_gradient, inputs))
 
     return differentiable(*inputs)
 
 
-def _lstm(products: Any, x: Any, h0: Any, c0: Any, *weights: Any) -> Any:
-    kernel, recurrent, bias = weights
+def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
+    kernel, recurrent, bias, *first = inputs
     kernel, recurrent = tf.cast(kernel, products), tf.cast(recurrent, products)
     (batch, steps), (units, width) = tf.unstack(tf.shape(x)[:2]), recurrent.shape
     flat = tf.cast(tf.reshape(x, (-1, x.shape[2])), products)
     z = tf.reshape(tf.matmul(flat, kernel), (batch, steps, width))
-    groups = _groups(x.shape[0], ROWS_PER_GROUP[products])
+    groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP[products])]
+    weights = recurrent, bias
     results = [
-        _forward(z, h0[start:stop], c0[start:stop], (recurrent, bias), tf.constant(start))
-        for start, stop in groups
+        _forward(cell, z, [state[rows] for state in first], weights, tf.constant(rows.start))
+        for rows in groups
     ]
-    hs, cs, gates = zip(*results, strict=True)
-    h = tf.concat(hs, 0)
-    last_c = tf.concat([c[-1] for c in cs], 0)
+    outputs, lasts, seen = zip(*results, strict=True)
+    h = tf.concat(outputs, 0)
 
-    def gradient(d_outputs: Any, d_h: Any, d_c: Any) -> Any:
+    def gradient(d_outputs: Any, *d_last: Any) -> Any:
         back = _transposed(recurrent)
         parts = [
             _backward(
-                d_outputs,
-                (gates[i], cs[i], c0[start:stop]),
-                (d_h[start:stop], d_c[start:stop]),
+                cell,
+                (d_outputs, [d[rows] for d in d_last]),
+                (seen[i], first[-1][rows]),
                 back,
-                tf.constant(start),
+                tf.constant(rows.start),
             )
-            for i, (start, stop) in enumerate(groups)
+            for i, rows in enumerate(groups)
         ]
-        dz, dh, dc = (tf.concat(part, 0) for part in zip(*parts, strict=True))
-        dz = tf.reshape(dz, (-1, width))
-        before = tf.concat([h0[:, None], h[:, :-1]], 1)
+        # The gradients of x W and of h U: one for both, or two.
+        both = [tf.concat(part, 0) for part in zip(*(found for found, _ in parts), strict=True)]
+        dz, dr = (tf.reshape(both[i], (-1, width)) for i in (0, -1))
+        before = tf.concat([first[0][:, None], h[:, :-1]], 1)
         before = tf.cast(tf.reshape(before, (-1, units)), products)
-        rows = tf.ones((1, batch * steps), products)
-        d_weights = [tf.matmul(flat, dz, transpose_a=True), tf.matmul(before, dz, transpose_a=True)]
+        d_weights = [tf.matmul(flat, dz, transpose_a=True), tf.matmul(before, dr, transpose_a=True)]
         multiply = _product if products == tf.float32 else partial(tf.matmul, transpose_b=True)
         dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
-        d_bias = tf.matmul(rows, dz)[0]  # a sum, at the speed of a product
-        return (dx, dh, dc, *(tf.cast(d, tf.float32) for d in (*d_weights, d_bias)))
+        ones = tf.ones((1, batch * steps), products)
+        # A sum, at the speed of a product.
+        d_bias = tf.concat([tf.matmul(ones, d) for d in (dz, dr)[: len(both)]], 0)
+        d_weights.append(tf.reshape(d_bias, bias.shape))
+        d_first = [tf.concat(d, 0) for d in zip(*(found for _, found in parts), strict=True)]
+        return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_first)
 
-    return (h, h[:, -1], last_c), gradient
+    return (h, *(tf.concat(last, 0) for last in zip(*lasts, strict=True))), gradient
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
@@ -126,74 +161,75 @@ def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def _forward(z: Any, h: Any, c: Any, weights: Any, first: Any) -> Any:
+def _forward(cell: Cell, z: Any, states: Any, weights: Any, first: Any) -> Any:
     """Run the rows from ``first`` on through all time steps.
 
-    ``z`` (B, T, 4U) is x W of all rows, ``weights`` are U and b. Returns h (b, T, U), and, each
-    time step's rows together, c (T, b, U) and the gates (T, b, 4U). One tanh serves all gates:
-    sigmoid(x) is (1 + tanh(x / 2)) / 2.
+    ``z`` (B, T, nU) is x W of all rows, ``weights`` are U and the bias. Returns h (b, T, U), the
+    last states (b, U) and what the backward loop must see, each time step's rows together:
+    (T, b, some).
     """
     recurrent, bias = weights
-    steps, (rows, units) = z.shape[1], h.shape
+    steps, (rows, units) = z.shape[1], states[0].shape
     alone = steps == rows == 1
-    half, whole, none = (tf.fill((units,), value) for value in (0.5, 1.0, 0.0))
-    scale = tf.concat([half, half, whole, half], 0)
-    offset = tf.concat([half, half, none, half], 0)
 
-    def step(t: Any, h: Any, c: Any, outputs: Any, *arrays: Any) -> Any:
-        here = tf.slice(z, (first, t, 0), (rows, 1, 4 * units))[:, 0]
+    def step(t: Any, states: Any, outputs: Any, arrays: Any) -> Any:
+        here = tf.slice(z, (first, t, 0), (rows, 1, cell.blocks * units))[:, 0]
         here = tf.cast(here, tf.float32)
-        product = _multiply(h, recurrent)
+        product = _multiply(states[0], recurrent)
         if alone:
             # One row of generation: XLA would make product and sum one loop, which takes twice as
             # long; it does not where both terms are used once more.
             product += 0 * (product + here)
-        gates = tf.tanh((here + product + bias) * scale) * scale + offset
-        i, f, g, o = tf.split(gates, 4, -1)
-        c = f * c + i * g
-        h = o * tf.tanh(c)
-        saved = (a.write(t, r) for a, r in zip(arrays, (c, gates), strict=True))
-        return t + 1, h, c, _put(outputs, h, t), *saved
+        states, seen = cell.forward(here, product, bias, states)
+        arrays = [array.write(t, part) for array, part in zip(arrays, seen, strict=True)]
+        return t + 1, list(states), _put(outputs, states[0], t), arrays
 
     outputs = tf.zeros((rows, steps, units))
-    arrays = [_array(steps, rows, width) for width in (units, 4 * units)]
-    found = tf.while_loop(lambda t, *_: t < steps, step, (0, h, c, outputs, *arrays))
-    return found[3], *(array.stack() for array in found[4:])
+    arrays = [
+        tf.TensorArray(tf.float32, steps, element_shape=(rows, blocks * units))
+        for blocks in cell.seen
+    ]
+    start = (0, list(states), outputs, arrays)
+    _, states, outputs, arrays = tf.while_loop(lambda t, *_: t < steps, step, start)
+    return outputs, states, [array.stack() for array in arrays]
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def _backward(d_h: Any, saved: Any, d_last: Any, back: Any, first: Any) -> Any:
-    """Return dz (b, T, 4U), of the type of ``back``, and the gradients of the first h and c (b, U).
+def _backward(cell: Cell, gradients: Any, saved: Any, back: Any, first: Any) -> Any:
+    """Return the gradients of x W and of h U (b, T, nU), of the type of ``back``: one if equal.
 
-    ``d_h`` (B, T, U) are the gradients of the outputs of all rows, ``saved`` what the forward loop
-    has seen: gates (T, b, 4U), c (T, b, U) and the first c (b, U); ``d_last`` are the gradients of
-    the last h and c, ``back`` is U transposed, which XLA would do in every time step.
+    And those of the first states (b, U). ``gradients`` are those of the outputs (B, T, U) of all
+    rows and of the last states (b, U); ``saved`` is what the forward loop has seen and the last of
+    the first states; ``back`` is U transposed, which XLA would do in every time step.
     """
-    gates, c, c0 = saved
-    steps, (rows, units) = gates.shape[0], c0.shape
-    before = tf.concat([c0[None], c[:-1]], 0)
-    whole = back.dtype == tf.float32  # XLA is faster at four small products in bfloat16, not here
+    d_outputs, d_last = gradients
+    seen, start = saved
+    steps, (rows, units) = seen[0].shape[0], start.shape
+    before = tf.concat([start[None], seen[0][:-1]], 0)
 
-    def step(t: Any, dh: Any, dc: Any, found: Any) -> Any:
-        dh += tf.slice(d_h, (first, t, 0), (rows, 1, units))[:, 0]
-        i, f, g, o = tf.split(gates[t], 4, -1)
-        tanh_c = tf.tanh(c[t])
-        dc += dh * o * (1 - tanh_c * tanh_c)
-        parts = [
-            dc * g * i * (1 - i),
-            dc * before[t] * f * (1 - f),
-            dc * i * (1 - g * g),
-            dh * tanh_c * o * (1 - o),
-        ]
-        dz = tf.concat(parts, -1)
-        factors = [(dz, back)] if whole else zip(parts, tf.split(back, 4), strict=True)
-        dh = sum(_multiply(one, other) for one, other in factors)
-        return t - 1, dh, dc * f, _put(found, dz, t)
+    def step(t: Any, d_states: Any, found: Any) -> Any:
+        dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
+        there = [part[t] for part in seen]
+        both, (direct, *others) = cell.backward([dh, *d_states[1:]], there, before[t])
+        dh = _multiply_blocks(both[-1], back)
+        if direct is not None:
+            dh += direct
+        found = [_put(f, tf.concat(d, -1), t) for f, d in zip(found, both, strict=True)]
+        return t - 1, [dh, *others], found
 
-    found = tf.zeros((rows, steps, 4 * units))
-    start = (steps - 1, *d_last, found)
-    _, dh, dc, found = tf.while_loop(lambda t, *_: t >= 0, step, start)
-    return tf.cast(found, back.dtype), dh, dc
+    found = [tf.zeros((rows, steps, cell.blocks * units))] * (1 if cell.same else 2)
+    loop = (steps - 1, list(d_last), found)
+    _, d_first, found = tf.while_loop(lambda t, *_: t >= 0, step, loop)
+    return [tf.cast(part, back.dtype) for part in found], d_first
+
+
+def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
+    """Return the product of blocks (b, U), side by side, with a matrix; in XLA only."""
+    if back.dtype == tf.float32:
+        return _multiply(tf.concat(blocks, -1), back)
+    # In bfloat16 XLA is faster at small products.
+    parts = zip(blocks, tf.split(back, len(blocks)), strict=True)
+    return sum(_multiply(block, rows) for block, rows in parts)
 
 
 def _multiply(one: Any, other: Any) -> Any:
@@ -205,7 +241,3 @@ def _multiply(one: Any, other: Any) -> Any:
 def _put(found: Any, rows: Any, t: Any) -> Any:
     """Return found (b, T, n) with rows (b, n) as those of time step t; in XLA only, in place."""
     return xla.dynamic_update_slice(found, rows[:, None], tf.stack([0, t, 0]))
-
-
-def _array(steps: int, rows: int, width: int) -> Any:
-    return tf.TensorArray(tf.float32, steps, element_shape=(rows, width))
