@@ -36,7 +36,7 @@ def read(text: str) -> Corpus:
 def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
     """Train as ``charlstm train`` does."""
     from charlstm.backend import select_device, tf
-    from charlstm.training import dropout_key, make_trainer
+    from charlstm.trainer import dropout_key, make_trainer
 
     corpus = read(text)
     config = TrainConfig(batch_size=int(batch), precision=precision)
@@ -48,7 +48,9 @@ def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32"
     def work() -> int:
         done = 0
         while done < int(steps):
-            done += len(trainer.advance(next(calls), key).numpy())
+            windows_of_call = next(calls)
+            rates = tf.fill(tf.shape(windows_of_call)[:1], config.learning_rate)
+            done += len(trainer.advance(windows_of_call, rates, key).numpy())
         return done * windows.step_size
 
     return work

@@ -1,6 +1,7 @@
-"""A character LSTM in numpy alone, read from a weights file alone: what the program must equal.
+"""A character model in numpy alone, read from a weights file alone: what the program must equal.
 
-Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, gates in Keras's order.
+LSTM: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; GRU: Cho et al.
+2014 with the reset gate behind the product; RNN: Elman 1990. Gates in Keras's order.
 """
 
 import json
@@ -25,23 +26,44 @@ class Oracle:
             self.about = json.loads(file["charlstm"][()])
             self.layers = [
                 [file["layers"][name]["cell/vars"][i][()].astype(np.float64) for i in "012"]
-                for name in sorted((n for n in file["layers"] if n.startswith("lstm")), key=_number)
+                for name in sorted((n for n in file["layers"] if n != "dense"), key=_number)
             ]
             self.dense = [file["layers/dense/vars"][i][()].astype(np.float64) for i in "01"]
+        self.cell = {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[
+            self.about["model"]["cell"]
+        ]
         self.characters: str = self.about["vocabulary"]
         units = self.layers[0][1].shape[0]
-        self.state = [(np.zeros(units), np.zeros(units)) for _ in self.layers]
+        self.state = [[np.zeros(units), np.zeros(units)] for _ in self.layers]
 
     def step(self, character_id: int) -> Array:
         x = np.eye(len(self.characters))[character_id]
-        for layer, (kernel, recurrent, bias) in enumerate(self.layers):
-            h, c = self.state[layer]
-            i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4)
-            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-            x = sigmoid(o) * np.tanh(c)
-            self.state[layer] = (x, c)
+        for weights, state in zip(self.layers, self.state, strict=True):
+            x = self.cell(x, state, *weights)
+            state[0] = x
         logits: Array = x @ self.dense[0] + self.dense[1]
         return logits
+
+    @staticmethod
+    def _lstm(x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array) -> Array:
+        i, f, g, o = np.split(x @ kernel + state[0] @ recurrent + bias, 4)
+        state[1] = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+        h: Array = sigmoid(o) * np.tanh(state[1])
+        return h
+
+    @staticmethod
+    def _gru(x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array) -> Array:
+        inputs = np.split(x @ kernel + bias[0], 3)
+        products = np.split(state[0] @ recurrent + bias[1], 3)
+        z, r = (sigmoid(inputs[gate] + products[gate]) for gate in (0, 1))
+        h: Array = z * state[0] + (1 - z) * np.tanh(inputs[2] + r * products[2])
+        return h
+
+    def _rnn(
+        self, x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array
+    ) -> Array:
+        z: Array = x @ kernel + state[0] @ recurrent + bias
+        return np.maximum(z, 0) if self.about["model"].get("activation") == "relu" else np.tanh(z)
 
     def logits(self, text: str) -> Array:
         """Return the logits after each character, shape (N, V)."""
@@ -71,4 +93,5 @@ class Oracle:
 
 
 def _number(name: str) -> int:
-    return int(name.partition("_")[2] or 0)
+    last = name.rpartition("_")[2]
+    return int(last) if last.isdigit() else 0

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,48 +7,74 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from oracle import Oracle
 
 from charlstm import checkpoint
 from charlstm.backend import keras, tf
+from charlstm.batches import Windows
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.model import CharacterModel, Dropout, build_model
-from charlstm.training import Trainer, dropout_key
+from charlstm.trainer import Trainer, dropout_key
+from charlstm.vocabulary import Vocabulary
 
 B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
 CONFIG = ModelConfig(units=U, layers=L, dropout=0.5)
 IDS = np.array([[1, 2, 3], [6, 0, 2]])
 
 
-def model(batch_size: int = B) -> CharacterModel:
-    return build_model(CONFIG, V, batch_size=batch_size, cudnn=False, seed=1)
+LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
+CELLS = pytest.mark.parametrize(
+    ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
+)
 
 
-def keras_model() -> Any:
+def model(batch_size: int = B, **changes: Any) -> CharacterModel:
+    config = replace(CONFIG, **changes)
+    return build_model(config, V, batch_size=batch_size, cudnn=False, seed=1)
+
+
+def keras_model(cell: str, activation: str | None) -> Any:
     """Return the same layers as anyone would write them."""
     layers: list[Any] = [keras.Input(batch_shape=(B, None, V))]
     for _ in range(L):
-        layers += [keras.layers.LSTM(U, stateful=True, return_sequences=True)]
+        settings = {"stateful": True, "return_sequences": True, "activation": activation or "tanh"}
+        layers += [LAYERS[cell](U, **settings)]
         layers += [keras.layers.Dropout(0.5)]
     return keras.Sequential([*layers, keras.layers.Dense(V)])
 
 
-def test_it_is_what_keras_computes() -> None:
-    ours, theirs = model(), keras_model()
+@CELLS
+def test_it_is_what_keras_computes(cell: str, activation: str | None) -> None:
+    ours, theirs = model(cell=cell, activation=activation), keras_model(cell, activation)
     theirs.set_weights(ours.arrays())
     for _ in range(2):  # the second time from the state of the first
         assert_allclose(ours(IDS), theirs(tf.one_hot(IDS, V)), atol=1e-6)
 
 
-def test_the_layout_is_what_keras_writes(tmp_path: Path) -> None:
-    keras_model().save_weights(tmp_path / "theirs.weights.h5")
+@CELLS
+def test_the_layout_is_what_keras_writes(cell: str, activation: str | None, tmp_path: Path) -> None:
+    keras_model(cell, activation).save_weights(tmp_path / "theirs.weights.h5")
     found: dict[str, tuple[int, ...]] = {}
     with h5py.File(tmp_path / "theirs.weights.h5") as file:
         file.visititems(
             lambda name, item: found.update({name: item.shape} if hasattr(item, "shape") else {})
         )
-    expected = checkpoint.layout(CONFIG, V)
+    expected = checkpoint.layout(replace(CONFIG, cell=cell), V)
     assert found == expected
-    assert list(expected.values()) == [array.shape for array in model().arrays()]
+    assert list(expected.values()) == [array.shape for array in model(cell=cell).arrays()]
+
+
+@CELLS
+def test_it_is_what_the_oracle_computes(cell: str, activation: str | None, tmp_path: Path) -> None:
+    ours = model(1, cell=cell, activation=activation)
+    arrays = [array + 0.1 for array in ours.arrays()]  # biases, too, have their place
+    ours.set_arrays(arrays)
+    path, letters = tmp_path / "x.h5", "abcdefg"
+    config = replace(CONFIG, cell=cell, activation=activation)
+    checkpoint.write(path, checkpoint.Checkpoint(1, config, Vocabulary(letters), arrays))
+    text = "gabbacadef"
+    ids = np.array([[letters.index(character) for character in text]])
+    assert_allclose(ours(ids)[0], Oracle(path).logits(text), atol=1e-5)
 
 
 def test_batch_one_equals_row_b() -> None:
@@ -123,18 +150,17 @@ def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
 
 
 @pytest.mark.parametrize(("precision", "kind"), [("float32", tf.float32), ("float16", tf.half)])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
-    precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+    cell: str, precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trace, without running it, what TensorFlow would run where there is a GPU."""
     monkeypatch.setattr(
         sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True
     )
     config = TrainConfig(batch_size=B, sequence_length=T, precision=precision)
-    trainer = Trainer(CONFIG, config, V, cudnn=True)
-    traced = trainer.advance.get_concrete_function(
-        tf.TensorSpec((None, B, T + 1), tf.uint8), tf.TensorSpec((2,), tf.int64)
-    )
+    trainer = Trainer(replace(CONFIG, cell=cell), config, V, cudnn=True)
+    traced = trainer.trace(Windows(np.zeros(50, np.uint8), B, T))
     definition = traced.graph.as_graph_def()
     nodes = list(definition.node)
     nodes += [node for function in definition.library.function for node in function.node_def]

@@ -23,22 +23,16 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
 from charlstm.model import build_model
 from charlstm.run_folder import RunFolder, new_run
-from charlstm.training import (
-    EpochReport,
-    Job,
-    StepReport,
-    Trainer,
-    finished,
-    make_optimizer,
-    position,
-    train,
-)
+from charlstm.schedule import Schedule
+from charlstm.trainer import Trainer, make_optimizer
+from charlstm.training import EpochReport, Job, StepReport, finished, position, train
 from charlstm.vocabulary import Vocabulary
 
 B, T, V = 2, 3, 7
 MODEL = ModelConfig(units=5, layers=2, dropout=0.0)
 IDS = np.random.default_rng(5).integers(0, V, 60).astype(np.uint8)
 STEPS = 59 // (B * T)
+FIRST = tf.constant([1, 1], tf.int64)  # a key of dropout masks
 # A step so small that the weights stay what they are: losses are then the model's alone.
 STILL: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-30, "clip_norm": 0.0}
 
@@ -206,7 +200,9 @@ RECIPES: list[dict[str, Any]] = [
     {},
     {"layers": 1, "dropout": 0.0},
     {"layers": 4, "units": 3},
-    {"optimizer": "rmsprop", "clip_norm": 0.0},
+    {"cell": "gru", "optimizer": "rmsprop", "rho": 0.95, "clip_value": 0.1, "clip_norm": 0.0},
+    {"cell": "rnn", "activation": "relu", "schedule": "cosine", "warmup": 5},
+    {"schedule": "exponential", "decay": 0.5, "decay_after": 1, "weight_decay": 0.1},
     {"optimizer": "adagrad", "learning_rate": 0.1},
     {"optimizer": "sgd", "learning_rate": 0.5},
     {"max_steps": 17},
@@ -295,7 +291,7 @@ def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list
                 )
             )
         gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
-        trainer.advance(window[None], tf.constant([1, 1], tf.int64))
+        trainer.advance(window[None], tf.constant([config.learning_rate]), FIRST)
         after = trainer.model.arrays()
         model.set_arrays(after)
         found.append([gradients, after])
@@ -331,12 +327,59 @@ def test_gradients_are_clipped_by_their_global_norm(limit: float) -> None:
         assert_allclose(found, w - scale * g, atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [0.001, 100.0])
+def test_gradients_are_clipped_one_by_one(limit: float) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, clip_value=limit, clip_norm=0.0)
+    before, [[gradients, after]] = weights_after(config, 1)
+    assert any((np.abs(g) > 0.001).any() for g in gradients)
+    for w, g, found in zip(before, gradients, after, strict=True):
+        assert_allclose(found, w - np.clip(g, -limit, limit), atol=1e-6)
+
+
+def test_kernels_decay_and_biases_do_not() -> None:
+    config = settings(optimizer="sgd", learning_rate=0.5, weight_decay=0.2, clip_norm=0.0)
+    before, [[gradients, after]] = weights_after(config, 1)
+    for w, g, found in zip(before, gradients, after, strict=True):
+        kept = w if w.ndim == 1 else w * (1 - 0.5 * 0.2)
+        assert_allclose(found, kept - 0.5 * g, atol=1e-6)
+
+
+def test_each_step_has_the_rate_of_its_place(tmp_path: Path) -> None:
+    """And a run that is made longer keeps the schedule that it was begun with."""
+    options: dict[str, Any] = {"schedule": "cosine", "warmup": 3, "learning_rate": 0.5}
+    with training_in(tmp_path / "run", epochs=2, **options) as (trainer, reports):
+        schedule = Schedule(trainer.config, STEPS, 2 * STEPS)
+        for report in reports:
+            if isinstance(report, EpochReport):
+                rate = schedule.rate(report.epoch, STEPS)
+                assert float(trainer.optimizer.learning_rate) == pytest.approx(rate)
+    run = RunFolder(tmp_path / "run")
+    read = checkpoint.read(run.resume_path)
+    at = position(read, run)
+    assert at.length == 2 * STEPS
+    longer = Trainer(MODEL, replace(trainer.config, epochs=3), V, cudnn=False)
+    job = Job(MODEL, Vocabulary("abcdefg"), (IDS, IDS[:0]), run, resume=read, at=at)
+    assert len([report for report in train(longer, job) if isinstance(report, StepReport)]) == STEPS
+    assert float(longer.optimizer.learning_rate) == pytest.approx(0.02 * 0.5)
+
+
+def test_a_step_at_a_rate_of_zero_changes_nothing_and_the_next_does() -> None:
+    trainer = Trainer(MODEL, settings(), V, cudnn=False)
+    before = trainer.model.arrays()
+    window = Windows(IDS, B, T).window(0)[None]
+    trainer.advance(window, tf.constant([0.0]), FIRST)
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+    trainer.advance(np.concatenate([window, window]), tf.constant([0.0, 0.1]), FIRST)
+    assert not any(map(np.array_equal, before, trainer.model.arrays()))
+
+
 @pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "sgd"])
 def test_options_reach_the_optimizer(name: str) -> None:
     epsilon = None if name == "sgd" else 3e-5
-    made = make_optimizer(settings(optimizer=name, learning_rate=0.03, epsilon=epsilon))
+    made = make_optimizer(settings(optimizer=name, learning_rate=0.03, epsilon=epsilon, rho=0.7))
     assert float(made.learning_rate) == pytest.approx(0.03)
     assert getattr(made, "epsilon", None) == epsilon
+    assert getattr(made, "rho", 0.7) == 0.7
     assert type(made).__name__.lower() == name
 
 
@@ -365,11 +408,11 @@ def test_a_step_whose_scaled_gradients_overflow_is_skipped_with_half_the_scale(
     trainer = Trainer(MODEL, config, V, cudnn=False)
     before, window = trainer.model.arrays(), tf.constant(Windows(IDS, B, T).window(0))[None]
     trainer.optimizer.dynamic_scale.assign(2.0**40)  # no float16 is above 65,504
-    trainer.advance(window, tf.constant([1, 1], tf.int64))
+    trainer.advance(window, tf.constant([trainer.config.learning_rate]), FIRST)
     assert all(map(np.array_equal, before, trainer.model.arrays()))
     assert float(trainer.optimizer.dynamic_scale) == 2.0**39
     trainer.optimizer.dynamic_scale.assign(2.0**10)
-    trainer.advance(window, tf.constant([1, 1], tf.int64))
+    trainer.advance(window, tf.constant([trainer.config.learning_rate]), FIRST)
     change = [b - a for a, b in zip(before, trainer.model.arrays(), strict=True)]
     norm = math.sqrt(sum(float(np.sum(part**2)) for part in change))
     assert norm == pytest.approx(limit, rel=1e-3) if limit else norm > limit
@@ -415,7 +458,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from charlstm.batches import Windows
 from charlstm.config import ModelConfig, TrainConfig
-from charlstm.training import Trainer
+from charlstm.trainer import Trainer
 ids = np.random.default_rng(5).integers(0, 7, 400).astype(np.uint8)
 config = TrainConfig(
     batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01, precision=sys.argv[1]
@@ -425,8 +468,10 @@ def losses(strategy):
     with strategy.scope():
         trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, cudnn=False)
         key = tf.constant([1, 1], tf.int64)
-        calls = trainer.dataset(windows, trainer.calls(0, windows.steps))
-        return [loss for call in calls for loss in trainer.advance(call, key).numpy().tolist()]
+        calls = trainer.calls(0, windows.steps)
+        rates = [tf.fill(len(call), 0.01) for call in calls]
+        found = zip(trainer.dataset(windows, calls), rates)
+        return [loss for w, r in found for loss in trainer.advance(w, r, key).numpy().tolist()]
 one = losses(tf.distribute.get_strategy())
 two = losses(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 assert len(one) == len(two) == windows.steps, (len(one), len(two))

@@ -132,15 +132,38 @@ class TrainConfig:
         "adam", "How gradients become steps.", choices=("adam", "rmsprop", "adagrad", "sgd")
     )
     learning_rate: float = option(0.002, "Size of the steps.", low=0, open_ends="low")
+    warmup: int = option(0, "Steps in which the learning rate rises from 0.", low=0)
+    schedule: str = option(
+        "constant",
+        "How the learning rate falls; cosine: to 2 % at the last step.",
+        choices=("constant", "cosine", "exponential"),
+    )
+    decay: float = option(
+        0.97, "With --schedule exponential, its factor per epoch.", low=0, high=1, open_ends="low"
+    )
+    decay_after: int = option(0, "Epochs before the first --decay.", low=0)
     epsilon: float | None = option(
         None, "The optimizer's epsilon; by default, its own.", low=0, open_ends="low"
+    )
+    rho: float | None = option(
+        None,
+        "Of rmsprop: how slowly its mean moves; by default, its own.",
+        low=0,
+        high=1,
+        open_ends="high",
+    )
+    weight_decay: float = option(
+        0.0, "Share that kernels lose in a step, times the learning rate.", low=0
     )
     precision: str = option(
         "auto",
         "Of the matrix products in training; bfloat16: on some CPUs, float16: on GPUs.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    clip_norm: float = option(1.0, "Largest global norm of the gradients; 0: no limit.", low=0)
+    clip_value: float = option(0.0, "Largest value in the gradients; 0: no limit.", low=0)
+    clip_norm: float = option(
+        1.0, "Largest global norm of the gradients, after --clip-value; 0: no limit.", low=0
+    )
     validation: float = option(
         0.1, "Share of the text, at its end, kept for validation.", low=0, high=1, open_ends="high"
     )

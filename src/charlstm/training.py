@@ -1,9 +1,8 @@
-"""The training loop: compiled steps under a distribution strategy; yields reports.
+"""The training loop: epochs of steps, saves, history; yields reports.
 
-The only room that changes weights. Knows no command line and no terminal.
+Knows no gradients, no command line and no terminal.
 """
 
-import contextlib
 import math
 import os
 import platform
@@ -12,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,26 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import __version__
-from charlstm.backend import Device, keras, processor, tf
+from charlstm.backend import keras, processor, tf
 from charlstm.batches import Windows
-from charlstm.checkpoint import Checkpoint, Resume, parameters
+from charlstm.checkpoint import Checkpoint, Resume
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
-from charlstm.evaluation import evaluate, nats
-from charlstm.model import build_model
+from charlstm.evaluation import evaluate
 from charlstm.run_folder import RunFolder
+from charlstm.schedule import Schedule, length
+from charlstm.trainer import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
 from charlstm.vocabulary import Vocabulary
-
-# A call of the compiled function makes several steps, so that what a call costs, half a
-# millisecond, is shared: as many steps as this much arithmetic is enough for (a twentieth of a
-# second of a few cores, of one GPU), since Ctrl+C is only answered between calls.
-CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
-MOST_STEPS_PER_CALL = 32
-
-# Calls that may be on their way before the loop waits for their losses: printing never stalls the
-# device, and a loss that is not finite is noticed this soon.
-CALLS_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -65,180 +54,13 @@ class EpochReport:
     path: Path
 
 
-class Trainer:
-    """Model, optimizer and the compiled steps, built under the strategy in scope."""
-
-    def __init__(
-        self, model_config: ModelConfig, config: TrainConfig, vocab_size: int, *, cudnn: bool
-    ) -> None:
-        self.config = config
-        self.strategy = tf.distribute.get_strategy()
-        self.replicas = self.strategy.num_replicas_in_sync
-        build = partial(
-            build_model,
-            model_config,
-            vocab_size,
-            batch_size=config.batch_size // self.replicas,
-            cudnn=cudnn,
-        )
-        with self.strategy.scope():
-            self.model = build(seed=config.seed, precision=config.precision)
-            # What validates is what a weights file makes: float32.
-            reduced = config.precision in {"bfloat16", "float16"}
-            self.exact = build() if reduced else self.model
-            self.optimizer = make_optimizer(config)
-            self.optimizer.build(self.model.trainable_variables)
-        # A weight costs a multiplication and an addition for each character, forward, and twice
-        # that backward: for its input's gradient and for its own.
-        characters = config.batch_size * config.sequence_length
-        flop = 6 * parameters(model_config, vocab_size) * characters
-        enough = math.ceil(CALL_FLOP["gpu" if cudnn else "cpu"] / flop)
-        self.steps_per_call = min(enough, MOST_STEPS_PER_CALL)
-        self.advance = tf.function(self._advance, autograph=False)
-        # On one CPU XLA halves the time of the optimizer: it passes over the weights only once.
-        self._update = self._change_weights
-        if self.replicas == 1 and not cudnn and config.precision != "float16":
-            self._update = tf.function(self._change_weights, autograph=False, jit_compile=True)
-
-    def states(self) -> dict[str, NDArray[Any]]:
-        """Return all that the next step depends on beside the weights, by name."""
-        found = {f"lstm/{i}": array for i, array in enumerate(self.model.state())}
-        slots = (variable.numpy() for variable in self.optimizer.variables)
-        return found | {f"optimizer/{i}": array for i, array in enumerate(slots)}
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Put weights back, and what ``states`` returned where the file has it.
-
-        Raises CharlstmError if these are the states of another model or optimizer.
-        """
-        self.model.set_arrays(checkpoint.arrays)
-        if checkpoint.resume is None:
-            return
-        found, expected = checkpoint.resume.arrays, self.states()
-        kinds = [{k: (a.dtype, a.shape) for k, a in arrays.items()} for arrays in (found, expected)]
-        if kinds[0] != kinds[1]:
-            raise CharlstmError("the saved state is that of another model or optimizer")
-        lstm = [found[name] for name in expected if name.startswith("lstm/")]
-        self.model.set_state(lstm)
-        for i, variable in enumerate(self.optimizer.variables):
-            variable.assign(found[f"optimizer/{i}"])
-
-    def calls(self, start: int, stop: int) -> list[range]:
-        """Return which steps each call makes, of those from ``start`` until before ``stop``.
-
-        Wherever it starts, calls begin at the same steps of an epoch.
-        """
-        firsts = [start, *(s for s in range(0, stop, self.steps_per_call) if s > start)]
-        return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
-
-    def dataset(self, windows: Windows, calls: list[range]) -> Any:
-        """Return the windows of some steps of an epoch, one call's after the other.
-
-        Elements of shape (K, B, T + 1), of one replica's rows in lane order: the strategy hands
-        them out in turn, so that each row is on the replica that has its lane.
-        """
-        rows = self.config.batch_size // self.replicas
-
-        def pieces() -> Iterator[Ids]:
-            for call in calls:
-                found = np.stack([windows.window(step) for step in call])
-                for start in range(0, self.config.batch_size, rows):
-                    yield found[:, start : start + rows]
-
-        shape = (None, rows, windows.sequence_length + 1)
-        signature = tf.TensorSpec(shape, windows.ids.dtype)
-        return self.strategy.distribute_datasets_from_function(
-            lambda _: tf.data.Dataset.from_generator(pieces, output_signature=signature).prefetch(
-                CALLS_IN_FLIGHT * self.replicas
-            )
-        )
-
-    def _advance(self, windows: Any, key: Any) -> Any:
-        """Make a step for each window of ids (K, B, T + 1); return the mean losses (K,) in nats.
-
-        ``key`` is what the dropout masks follow from: ``dropout_key`` of the first step.
-        """
-        count = tf.shape(self.strategy.experimental_local_results(windows)[0])[0]
-
-        def step(index: Any, losses: Any) -> Any:
-            parts = self.strategy.run(self._replica_step, args=(windows, index, key))
-            loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
-            return index + 1, losses.write(index, loss)
-
-        start = (0, tf.TensorArray(tf.float32, count, element_shape=()))
-        _, losses = tf.while_loop(
-            lambda index, _: index < count, step, start, parallel_iterations=1
-        )
-        return losses.stack()
-
-    def _replica_step(self, windows: Any, index: Any, key: Any) -> Any:
-        window = tf.cast(windows[index], tf.int32)
-        targets = self.config.batch_size * self.config.sequence_length
-        replica = tf.distribute.get_replica_context()
-        key += [
-            0,
-            2**24 * tf.cast(index, tf.int64)
-            + 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64),
-        ]
-        # float16 has no numbers for small gradients: they are made of a larger loss.
-        scale = self.optimizer.scale_loss(tf.ones(()))
-        with tf.GradientTape() as tape:
-            logits = self.model(window[:, :-1], dropout_seed=key)
-            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
-            scaled = loss * scale
-        gradients = tape.gradient(scaled, self.model.trainable_variables)
-        if self.config.clip_norm or self.config.precision == "float16":
-            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            # The optimizer sums over the replicas once more.
-            gradients = [gradient / self.replicas for gradient in gradients]
-        self._update(gradients, scale)
-        return loss
-
-    def _change_weights(self, gradients: Any, scale: Any) -> None:
-        """Clip the gradients and apply them; ``scale`` is what the optimizer will divide by."""
-        if self.config.clip_norm:
-            limit = self.config.clip_norm * scale / self.replicas
-            gradients, _ = tf.clip_by_global_norm(gradients, limit)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
-
-
-def make_optimizer(config: TrainConfig) -> Any:
-    """Return the optimizer that the options ask for; for float16, one that scales the loss.
-
-    Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's from 0.1.
-    """
-    if config.precision == "float16":
-        return keras.optimizers.LossScaleOptimizer(
-            make_optimizer(replace(config, precision="float32"))
-        )
-    settings: dict[str, Any] = {"learning_rate": config.learning_rate}
-    if config.epsilon is not None:
-        settings["epsilon"] = config.epsilon
-    match config.optimizer:
-        case "adam":
-            return keras.optimizers.Adam(**settings)
-        case "rmsprop":
-            return keras.optimizers.RMSprop(**settings)
-        case "adagrad":
-            return keras.optimizers.Adagrad(initial_accumulator_value=0.0, **settings)
-        case "sgd":
-            return keras.optimizers.SGD(**settings)
-    raise AssertionError(config.optimizer)
-
-
-def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
-    """Return the key of a step's dropout masks: all of (seed, epoch, step), no two alike.
-
-    Bits 0 to 7 of the second number are left for the layer, 8 to 23 for the replica.
-    """
-    return seed << 24 | epoch, step << 24
-
-
 @dataclass(frozen=True)
 class Position:
     """Where a training is: ``step`` steps of ``epoch`` are done, with ``total`` as sum of losses.
 
-    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken.
+    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken, and
+    ``length`` how many steps the learning rate's schedule was made for, even if the training has
+    become longer; 0: for as many as the options say.
     """
 
     epoch: int
@@ -247,6 +69,7 @@ class Position:
     smooth_loss: float
     history_bytes: int
     seconds: float
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -336,11 +159,11 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
     at = job.at or Position(1, 0, 0.0, math.log(len(job.vocabulary)), 0, 0.0)
     if job.resume:
         trainer.restore(job.resume)
+    if not at.length:
+        at = replace(at, length=length(config, windows.steps))
     saving = _Saving(trainer, job, windows)
-    with _named_failures(config):
-        trainer.advance.get_concrete_function(
-            trainer.dataset(windows, []).element_spec, tf.TensorSpec((2,), tf.int64)
-        )
+    with named_failures(config):
+        trainer.trace(windows)
     if job.resume:
         job.run.cut_history(at.history_bytes)
     else:
@@ -360,7 +183,7 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
         except _Stopped:
             saving.save(replace(at, seconds=clock.seconds()))
             return
-        at = Position(at.epoch + 1, 0, 0.0, at.smooth_loss, 0, clock.seconds())
+        at = replace(at, epoch=at.epoch + 1, step=0, total=0.0, seconds=clock.seconds())
         saving.save(at)
         if config.keep:
             job.run.keep_newest(config.keep)
@@ -446,16 +269,18 @@ def _losses(saving: _Saving, at: Position, steps: int) -> Iterator[tuple[int, fl
     """
     trainer = saving.trainer
     pending: deque[tuple[int, Any]] = deque()
+    schedule = Schedule(trainer.config, saving.windows.steps, at.length)
     calls = trainer.calls(at.step, steps)
     elements = iter(trainer.dataset(saving.windows, calls))
     for call in calls:
+        rates = tf.constant([schedule.rate(at.epoch, step + 1) for step in call], tf.float32)
         key = tf.constant(dropout_key(trainer.config.seed, at.epoch, call.start + 1), tf.int64)
-        with _named_failures(trainer.config):
-            pending.append((call.start + 1, trainer.advance(next(elements), key)))
+        with named_failures(trainer.config):
+            pending.append((call.start + 1, trainer.advance(next(elements), rates, key)))
         wait = call in {calls[0], calls[-1]} or saving.due()
         while len(pending) > (0 if wait else CALLS_IN_FLIGHT):
             first, losses = pending.popleft()
-            with _named_failures(trainer.config):
+            with named_failures(trainer.config):
                 values = losses.numpy().tolist()
             for i, value in enumerate(values):
                 yield first + i, value, not pending and i == len(values) - 1
@@ -488,7 +313,7 @@ def _finish_epoch(
     valid_loss = None
     arrays = trainer.model.arrays()
     if len(job.parts[1]):
-        with _named_failures(trainer.config):
+        with named_failures(trainer.config):
             if trainer.exact is not trainer.model:
                 trainer.exact.set_arrays(arrays)
             found = evaluate(
@@ -517,17 +342,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def make_trainer(
-    model: ModelConfig, config: TrainConfig, vocab_size: int, device: Device
-) -> Trainer:
-    """Build a trainer on a device.
-
-    Raises CharlstmError if the device has too little memory.
-    """
-    with _named_failures(config):
-        return Trainer(model, config, vocab_size, cudnn=device.cudnn)
-
-
 def _check_finite(epoch: int, step: int, *parts: Any) -> None:
     """Refuse what must not be saved; step 0 is the end of the epoch.
 
@@ -543,16 +357,3 @@ def _not_finite(epoch: int, step: int) -> CharlstmError:
         f"{where}: the loss or the weights are not finite; nothing was saved after it; "
         "try a smaller --learning-rate, or a --clip-norm such as 1"
     )
-
-
-@contextlib.contextmanager
-def _named_failures(config: TrainConfig) -> Iterator[None]:
-    """Turn what a user can put right on the device into one line."""
-    try:
-        yield
-    except (tf.errors.ResourceExhaustedError, MemoryError):
-        raise CharlstmError(
-            "out of memory on the device; reduce --batch-size "
-            f"(now {config.batch_size}), --sequence-length (now {config.sequence_length}), "
-            "--units or --layers"
-        ) from None

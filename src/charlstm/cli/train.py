@@ -150,7 +150,7 @@ def _train(
         windows = Windows(parts[0], config.batch_size, config.sequence_length)
         progress.describe_text(corpus, windows, parts[1])
 
-        from charlstm import backend, training
+        from charlstm import backend, trainer, training
 
         device = backend.select_device(place.device)
         precision = backend.choose_precision(config.precision, device)
@@ -164,10 +164,10 @@ def _train(
             job = replace(job, resume=checkpoint, at=at)
         if not (job.at and training.finished(job.at, config, windows, run)):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
-            trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
-            progress.describe_disk(training.forecast(trainer, job))
+            made = trainer.make_trainer(model, config, len(corpus.vocabulary), device)
+            progress.describe_disk(training.forecast(made, job))
             sampler = None
-            for report in training.train(trainer, job):
+            for report in training.train(made, job):
                 interrupt.defer()  # there is something to save now
                 progress.show(report)
                 if isinstance(report, training.EpochReport):
