@@ -7,6 +7,7 @@ import subprocess
 import sys
 import termios
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from conftest import LONG_TEXT, SMALL, Run, environment, interrupt, lines_of, st
 
 from charlstm import __version__
 from charlstm.cli import program
+from charlstm.config import ModelConfig, TrainConfig, read_toml
 
 HELP = [[], *([name] for name in sorted(program.commands))]
 
@@ -99,11 +101,12 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
     assert not re.search(r"tensorflow|absl|oneDNN|WARNING|^[IWE]\d{4}", log, re.MULTILINE)
     expected = (
         r"charlstm [\d.]+: training on words\.txt, into checkpoints/words",
+        r"preset: +small, chosen for \d,\d{3} characters of training",
         r"text: +\d,\d{3} characters, 27 distinct",
         r"rarest: +.*\(U\+[0-9A-F]{4,}\) \d+",
         r"split: +\d,\d{3} for training, \d+ for validation",
         r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
-        r"model: +2 x LSTM\(24\), dropout 0.2: [\d,]+ parameters",
+        r"model: +2 x LSTM\(24\), dropout [\d.]+: [\d,]+ parameters",
         r"device: +CPU, \d+ cores, float32",
         *(
             rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
@@ -117,6 +120,17 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
     assert starts == sorted(starts)
     after = re.split(r"^epoch \d of 2: .*\n", log, flags=re.MULTILINE)[1:]
     assert [len(sample.removesuffix("\n\n")) for sample in after] == [256, 256]
+
+
+def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
+    used = tomllib.loads((trained / "config.toml").read_text())
+    preset = read_toml("small", (ModelConfig, TrainConfig))
+    given = {"units", "layers", "batch_size", "sequence_length", "learning_rate", "epochs"}
+    assert preset.keys() - given
+    assert {n: v for n, v in used.items() if n in preset and n not in given} == {
+        n: v for n, v in preset.items() if n not in given
+    }
+    assert used["epochs"] == 2
 
 
 def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
@@ -188,12 +202,12 @@ def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) ->
         "-": "-: the text is read twice",
         "empty": "empty: empty",
         "same": "same: only 'a', over and over",
-        "short": r"one step needs 2,049, .* must have 2,277; .* --batch-size, --sequence-length",
+        "short": r"one step needs 1,025, .* must have 1,139; .* --batch-size, --sequence-length",
         "latin": r"latin: not UTF-8: byte 0xE9 at offset 3; .*iconv -f WINDOWS-1252",
         "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
         "random": "random: not UTF-8: byte 0x80 at offset 128",
         "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",
-        "short --config nowhere": "nowhere: .*shipped configurations are demo, keras-2016",
+        "short --config nowhere": "nowhere: .*shipped configurations are char-rnn, demo, keras-2016,",
         "short --run other": "other: holds notes.txt, which is not part of a run",
         "short --run other --overwrite": "other: holds notes.txt, which is not part of a run",
         "short --run empty/below": "empty/below: cannot be written",

@@ -9,6 +9,7 @@ from charlstm.config import (
     SampleConfig,
     TrainConfig,
     options,
+    preset_for,
     presets,
     read_toml,
     to_toml,
@@ -25,15 +26,33 @@ def test_every_shipped_configuration_loads(name: str) -> None:
         record(**{item.name: values[item.name] for item in options(record) if item.name in values})
 
 
-def test_shipped_are_the_demo_and_the_script_of_2016() -> None:
-    assert presets() == ["demo", "keras-2016"]
+def test_shipped_are_the_systems_it_comes_from_and_three_sizes() -> None:
+    ours = ["demo", "large", "medium", "small"]
+    assert presets() == sorted([*ours, "char-rnn", "keras-2016", "min-char-rnn"])
+
+
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        (0, "small"),
+        (299_999, "small"),
+        (300_000, "medium"),
+        (19_999_999, "medium"),
+        (20_000_000, "large"),
+        (10**12, "large"),
+    ],
+)
+def test_a_preset_is_chosen_by_the_number_of_training_characters(
+    characters: int, name: str
+) -> None:
+    assert preset_for(characters) == name
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         ("batch-size = 3", "unknown key 'batch-size'; did you mean batch_size?"),
-        ("wat = 3", "unknown key 'wat'; known are units,"),
+        ("wat = 3", "unknown key 'wat'; known are cell, activation, units,"),
         ('units = "3"', "units must be a whole number, not '3'"),
         ("units = true", "units must be a whole number, not True"),
         ("units = 3.5", "units must be a whole number, not 3.5"),
@@ -75,7 +94,7 @@ def test_a_wrong_file_is_one_line_with_its_name_and_key(
 
 
 def test_a_missing_file_names_what_is_shipped(tmp_path: Path) -> None:
-    with pytest.raises(CharlstmError, match=r"no-such.*demo, keras-2016"):
+    with pytest.raises(CharlstmError, match=r"no-such.*char-rnn, demo, keras-2016"):
         read_toml(str(tmp_path / "no-such"), RECORDS)
 
 

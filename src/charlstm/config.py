@@ -20,6 +20,8 @@ from charlstm.errors import CharlstmError
 
 SEED_LIMIT = 2**32
 MAX_LAYERS = 255
+# Below how many characters of training each is chosen.
+PRESETS = {"small": 300_000, "medium": 20_000_000, "large": math.inf}
 LARGEST = 2**63  # of any option: what integers of 64 bits and floats both have
 MAX_EPOCHS = 2**24 - 1
 TOML_BYTES = 2**14  # what a hostile file makes tomllib need grows with the square of its size
@@ -155,6 +157,11 @@ class TrainConfig:
     weight_decay: float = option(
         0.0, "Share that kernels lose in a step, times the learning rate.", low=0
     )
+    init_from: str | None = option(
+        None,
+        "Begin with the weights of a run or a weights file, of any text.",
+        metavar="CHECKPOINT",
+    )
     precision: str = option(
         "auto",
         "Of the matrix products in training; bfloat16: on some CPUs, float16: on GPUs.",
@@ -214,6 +221,11 @@ class SampleConfig:
         "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
     )
     device: str = DEVICE
+
+
+def preset_for(characters: int) -> str:
+    """Return the shipped configuration for a training on so many characters."""
+    return next(name for name, below in PRESETS.items() if characters < below)
 
 
 def presets() -> list[str]:

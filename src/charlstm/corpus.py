@@ -103,11 +103,17 @@ def demo_text() -> Text:
     return Text("demo", io.BytesIO(text.encode()))
 
 
-def encode(text: Text, ids_path: Path, advance: Callable[[int], object] | None = None) -> Corpus:
+def encode(
+    text: Text,
+    ids_path: Path,
+    advance: Callable[[int], object] | None = None,
+    *,
+    more: str = "",
+) -> Corpus:
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
     The text is read twice: for its vocabulary, then to encode it. ``advance`` is told of every
-    piece how many bytes it has, in both readings.
+    piece how many bytes it has, in both readings. The vocabulary also gets the characters ``more``.
 
     Raises CharlstmError for a text that is not UTF-8, empty, of a single distinct character, or
     that changes meanwhile. OSError, from writing, passes: the caller knows the folder.
@@ -122,7 +128,7 @@ def encode(text: Text, ids_path: Path, advance: Callable[[int], object] | None =
     if len(present) < FEWEST:
         what = f"only {chr(present[0])!r}, over and over" if len(present) else "empty"
         raise CharlstmError(f"{text.name}: {what}; there is nothing to learn from it")
-    vocabulary = Vocabulary("".join(map(chr, present)))
+    vocabulary = Vocabulary("".join(sorted({*map(chr, present), *more})))
     again = _Reader(text, size, advance)
     with ids_path.open("wb") as file:
         for points in again.code_points():
@@ -133,7 +139,7 @@ def encode(text: Text, ids_path: Path, advance: Callable[[int], object] | None =
         raise _changed(text.name)
     return Corpus(
         vocabulary=vocabulary,
-        counts=tuple(map(int, totals[present])),
+        counts=tuple(map(int, totals[code_points(vocabulary.characters)])),
         size=size,
         mtime_ns=mtime_ns,
         sha256=reader.sha256(),
@@ -141,11 +147,12 @@ def encode(text: Text, ids_path: Path, advance: Callable[[int], object] | None =
     )
 
 
-def reuse(text: Text, ids_path: Path, identity: Any) -> Corpus | None:
+def reuse(text: Text, ids_path: Path, identity: Any, *, more: str | None = "") -> Corpus | None:
     """Return the corpus that an earlier encoding left, if it is of this text and whole, or None.
 
     ``identity`` is what ``Corpus.identity`` gave, read back from a file that may hold anything. A
-    text with another time of change, or without one, must have the same SHA-256.
+    text with another time of change, or without one, must have the same SHA-256. ``more`` are the
+    characters that the vocabulary must have beside those of the text; None: any.
     """
     match identity:
         case {
@@ -170,9 +177,15 @@ def reuse(text: Text, ids_path: Path, identity: Any) -> Corpus | None:
     if len(ids) % vocabulary.id_dtype.itemsize:
         return None
     ids = ids.view(vocabulary.id_dtype)
-    if _counts(ids, len(vocabulary)) != counts:
+    if _counts(ids, len(vocabulary)) != counts or not _explained(characters, counts, more):
         return None
     return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
+
+
+def _explained(characters: str, counts: list[int], more: str | None) -> bool:
+    """Tell whether characters that the text has not are those, and all those, of ``more``."""
+    present = {character for character, count in zip(characters, counts, strict=True) if count}
+    return more is None or present | set(more) == set(characters)
 
 
 def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
@@ -184,7 +197,7 @@ def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
     in which there is nothing to predict.
     """
     share = 1 - Fraction(repr(validation))
-    first = math.floor(len(ids) * share)
+    first = training_characters(len(ids), validation)
     if first < needed:
         raise CharlstmError(
             f"{len(ids):,} characters are too few: one step needs {needed:,}, so with --validation "
@@ -197,6 +210,11 @@ def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
             "use a larger share, or 0"
         )
     return ids[:first], ids[first:]
+
+
+def training_characters(count: int, validation: float) -> int:
+    """Return how many of so many characters are for training."""
+    return math.floor(count * (1 - Fraction(repr(validation))))
 
 
 def only_in(part: Ids, corpus: Corpus) -> str:

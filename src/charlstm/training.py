@@ -76,15 +76,16 @@ class Position:
 class Job:
     """What is trained on and where it goes.
 
-    ``parts`` are the ids for training and for validation (none of these: no validation).
-    ``resume`` is what a training left that was stopped ``at`` its position; ``stopped`` tells that
-    this one shall.
+    ``parts`` are the ids for training and for validation (none of these: no validation). ``init``
+    are weights to begin with, instead of those that follow from the seed. ``resume`` is what a
+    training left that was stopped ``at`` its position; ``stopped`` tells that this one shall.
     """
 
     model: ModelConfig
     vocabulary: Vocabulary
     parts: tuple[Ids, Ids]
     run: RunFolder
+    init: list[NDArray[np.float32]] | None = None
     resume: Checkpoint | None = None
     at: Position | None = None
     stopped: Callable[[], bool] = lambda: False
@@ -159,6 +160,8 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
     at = job.at or Position(1, 0, 0.0, math.log(len(job.vocabulary)), 0, 0.0)
     if job.resume:
         trainer.restore(job.resume)
+    elif job.init:
+        trainer.model.set_arrays(job.init)
     if not at.length:
         at = replace(at, length=length(config, windows.steps))
     saving = _Saving(trainer, job, windows)

@@ -31,8 +31,8 @@ SECONDS_BETWEEN_LINES = 600  # in a log file, within an epoch
 class Progress:
     """The account of one training on stderr; close it, so that no bar is left standing."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
+    def __init__(self) -> None:
+        self._config = TrainConfig()
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._said = time.monotonic()
@@ -49,6 +49,10 @@ class Progress:
             self._bar.close()
             self._bar = None
 
+    def follow(self, config: TrainConfig) -> None:
+        """Take note of the options of the training that is shown from now on."""
+        self._config = config
+
     def encoding(self, text: Text) -> Callable[[int], object] | None:
         """Return what is to be told how many bytes were read; the text is read twice."""
         if not self._terminal:
@@ -62,9 +66,11 @@ class Progress:
         from charlstm.vocabulary import describe
 
         characters = corpus.vocabulary.characters
-        rarest = sorted(zip(corpus.counts, characters, strict=True))[:RAREST]
+        counted = zip(corpus.counts, characters, strict=True)
+        there = sorted((count, character) for count, character in counted if count)
+        rarest = there[:RAREST]
         shown = ", ".join(f"{describe(character)} {count:,}" for count, character in rarest)
-        self.say(f"text:    {len(corpus.ids):,} characters, {len(characters):,} distinct")
+        self.say(f"text:    {len(corpus.ids):,} characters, {len(there):,} distinct")
         self.say(f"rarest:  {shown}")
         self.say(f"split:   {len(windows.ids):,} for training, {len(validation):,} for validation")
         unseen = only_in(validation, corpus)
@@ -78,12 +84,32 @@ class Progress:
             f"{windows.sequence_length:,} characters; {windows.unused:,} at the end are not used"
         )
 
+    def describe_settings(self, named: str | None, preset: str | None, characters: int) -> None:
+        """Say where the options come from that were not given."""
+        why = f"chosen for {characters:,} characters of training" if preset else "as named"
+        self.say(f"preset:  {preset or named}, {why}")
+
+    def describe_base(self, base: Checkpoint, corpus: Corpus) -> None:
+        """Say how the vocabulary of the model to begin with differs from that of the text."""
+        from charlstm.vocabulary import describe
+
+        known, counted = (
+            set(base.vocabulary.characters),
+            zip(corpus.vocabulary.characters, corpus.counts, strict=True),
+        )
+        text = {character for character, count in counted if count}
+        for what, found in (("new to it", text - known), ("not in this text", known - text)):
+            shown = ", ".join(map(describe, sorted(found)[:RAREST])) or "none"
+            more = f" and {len(found) - RAREST:,} more" if len(found) > RAREST else ""
+            self.say(f"begins:  with a model of {len(known):,} characters; {what}: {shown}{more}")
+
     def describe_model(self, model: ModelConfig, vocabulary: Vocabulary, device: str) -> None:
         """Say what will learn, and where."""
         from charlstm.checkpoint import parameters
 
         self.say(
-            f"model:   {model.layers} x LSTM({model.units:,}), dropout {model.dropout:g}: "
+            f"model:   {model.layers} x {model.cell.upper()}({model.units:,}), "
+            f"dropout {model.dropout:g}: "
             f"{parameters(model, len(vocabulary)):,} parameters"
         )
         self.say(f"device:  {device}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,18 +14,18 @@ from click.core import ParameterSource
 
 from charlstm import __version__
 from charlstm.cli import interrupt
-from charlstm.cli.options import options_of, record_of
+from charlstm.cli.options import options_of
 from charlstm.cli.progress import Progress
-from charlstm.config import ModelConfig, RunConfig, TrainConfig, options, read_toml, to_toml
+from charlstm.cli.settings import DEMO, RECORDS, Command, Settings, settings, settings_of_run
+from charlstm.config import preset_for, read_toml, to_toml
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
+    from charlstm.backend import Device
     from charlstm.corpus import Corpus, Text
     from charlstm.run_folder import RunFolder
-
-RECORDS = (ModelConfig, TrainConfig, RunConfig)
-DEMO = "demo"
-MAY_CHANGE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to anything
+    from charlstm.trainer import Trainer
+    from charlstm.training import Job
 
 
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
@@ -69,31 +68,19 @@ def train(
     With --resume, the same command goes on where a training was stopped, by Ctrl+C or anything
     else, and ends with the very weights of one that never was.
     """
-    del config  # its values are the defaults by now
     if demo == (text is not None):
         raise click.UsageError("Give one text file, or --demo.")
-    place = record_of(RunConfig, values)
-    if place.resume and place.overwrite:
+    given = {n for n in values if context.get_parameter_source(n) is not ParameterSource.DEFAULT}
+    command = Command(text, config, values, given)
+    if command.place.resume and command.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
-    folder = _folder(text, place)
-    records = record_of(ModelConfig, values), record_of(TrainConfig, values)
-
-    old = _old_run(folder) if place.resume else None
-    if old:
-        default = ParameterSource.DEFAULT
-        given = {n for n in context.params if context.get_parameter_source(n) is not default}
-        records = _records_of(old, values, given)
-    with contextlib.closing(Progress(records[1])) as progress:
+    old = _old_run(command.folder) if command.place.resume else None
+    with contextlib.closing(Progress()) as progress:
         progress.say(
             f"charlstm {__version__}: {'going on with' if old else 'training on'} {text or DEMO}, "
-            f"{'in' if old else 'into'} {folder}"
+            f"{'in' if old else 'into'} {command.folder}"
         )
-        _train(text, records, place, progress, old)
-
-
-def _folder(text: str | None, place: RunConfig) -> Path:
-    """Return the folder of the run."""
-    return Path(place.run or Path("checkpoints") / Path(text or DEMO).stem)
+        _train(command, progress, old)
 
 
 def _old_run(folder: Path) -> RunFolder | None:
@@ -104,106 +91,106 @@ def _old_run(folder: Path) -> RunFolder | None:
     return run if run.exists() else None
 
 
-def _records_of(
-    run: RunFolder, values: dict[str, Any], given: set[str]
-) -> tuple[ModelConfig, TrainConfig]:
-    """Return the options of a run, but for those given now that may change.
-
-    Raises CharlstmError for another value of one that may not.
-    """
-    known = read_toml(run.config_path, (ModelConfig, TrainConfig))
-    used = dict(known)
-    for item in options(ModelConfig, TrainConfig):
-        new, old = values[item.name], used.setdefault(item.name, item.default)
-        if item.name not in given or new == old or (item.name == "precision" and new == "auto"):
-            continue
-        if item.name not in MAY_CHANGE and not (item.name == "epochs" and new > old):
-            raise CharlstmError(
-                f"{item.flag} {new}: the run in {run.path} has {old}; leave it out, "
-                "or train another run with --run"
-            )
-        used[item.name] = new
-    return record_of(ModelConfig, used), record_of(TrainConfig, used)
-
-
-def _train(
-    text: str | None,
-    records: tuple[ModelConfig, TrainConfig],
-    place: RunConfig,
-    progress: Progress,
-    old: RunFolder | None,
-) -> None:
+def _train(command: Command, progress: Progress, old: RunFolder | None) -> None:
     from charlstm import corpus as corpora
-    from charlstm.batches import Windows
-    from charlstm.run_folder import new_run, old_run, writing
+    from charlstm.run_folder import new_run, old_run, read_weights, writing
 
-    model, config = records
-    if config.patience and not config.validation:
-        raise CharlstmError("--patience: there is no validation to judge by; raise --validation")
-    folder = _folder(text, place)
+    chosen = settings_of_run(old, command) if old else settings(command)
+    base = None
+    if chosen.config.init_from and not old:
+        _, base = read_weights(chosen.config.init_from, "best", epoch_given=False)
+        settings(command, base=base)  # refuses before the text is read, which can take long
+    folder, text = command.folder, command.text
     opened = corpora.open_text(text) if text else corpora.demo_text()
-    with old_run(folder) if old else new_run(folder, overwrite=place.overwrite) as run:
+    with old_run(folder) if old else new_run(folder, overwrite=command.place.overwrite) as run:
         with writing(folder):
-            corpus = _corpus(opened, run, progress)
-        needed = config.batch_size * config.sequence_length + 1
-        parts = corpora.split(corpus.ids, config.validation, needed=needed)
-        windows = Windows(parts[0], config.batch_size, config.sequence_length)
-        progress.describe_text(corpus, windows, parts[1])
-
-        from charlstm import backend, trainer, training
-
-        device = backend.select_device(place.device)
-        precision = backend.choose_precision(config.precision, device)
-        config = replace(config, precision=precision)
-        progress.describe_model(model, corpus.vocabulary, f"{device.name}, {precision}")
-        job = training.Job(model, corpus.vocabulary, parts, run, stopped=interrupt.pressed)
-        if old:
-            checkpoint, problem = run.last_state()
-            at = training.position(checkpoint, run)
-            progress.describe_position(at, checkpoint, problem, training.versions())
-            job = replace(job, resume=checkpoint, at=at)
-        if not (job.at and training.finished(job.at, config, windows, run)):
-            run.write_config(to_toml({**asdict(model), **asdict(config)}))
-            made = trainer.make_trainer(model, config, len(corpus.vocabulary), device)
-            progress.describe_disk(training.forecast(made, job))
-            sampler = None
-            for report in training.train(made, job):
-                interrupt.defer()  # there is something to save now
-                progress.show(report)
-                if isinstance(report, training.EpochReport):
-                    sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
-            if training.out_of_patience(config, run):
-                progress.say(f"no better validation loss for {config.patience} epochs: the end")
-            elif interrupt.pressed():
-                progress.say(f"saved; go on with: {_command(text, place)}")
-                raise KeyboardInterrupt
-        else:
-            progress.say("finished already; --epochs and --patience can be raised")
+            corpus = _corpus(
+                opened, run, progress, "" if base is None else base.vocabulary.characters
+            )
+        if not old:
+            count = corpora.training_characters(len(corpus.ids), chosen.config.validation)
+            preset = None if command.config else preset_for(count)
+            chosen = settings(command, preset=preset, base=base)
+            progress.describe_settings(command.config, preset, count)
+        _train_on(corpus, command, chosen, progress, run)
     sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes
 
 
-def _corpus(opened: Text, run: RunFolder, progress: Progress) -> Corpus:
+def _train_on(
+    corpus: Corpus, command: Command, chosen: Settings, progress: Progress, run: RunFolder
+) -> None:
+    from charlstm import corpus as corpora
+    from charlstm.batches import Windows
+
+    model, config, vocabulary = chosen.model, chosen.config, corpus.vocabulary
+    needed = config.batch_size * config.sequence_length + 1
+    parts = corpora.split(corpus.ids, config.validation, needed=needed)
+    windows = Windows(parts[0], config.batch_size, config.sequence_length)
+    progress.describe_text(corpus, windows, parts[1])
+    if chosen.base:
+        progress.describe_base(chosen.base, corpus)
+
+    from charlstm import backend, finetuning, trainer, training
+
+    device = backend.select_device(command.place.device)
+    precision = backend.choose_precision(config.precision, device)
+    config = replace(config, precision=precision)
+    progress.describe_model(model, vocabulary, f"{device.name}, {precision}")
+    job = training.Job(model, vocabulary, parts, run, stopped=interrupt.pressed)
+    if chosen.base:
+        job = replace(job, init=finetuning.fit(chosen.base, vocabulary))
+    if chosen.old:
+        checkpoint, problem = run.last_state()
+        at = training.position(checkpoint, run)
+        progress.describe_position(at, checkpoint, problem, training.versions())
+        job = replace(job, resume=checkpoint, at=at)
+    if job.at and training.finished(job.at, config, windows, run):
+        progress.say("finished already; --epochs and --patience can be raised")
+        return
+    run.write_config(to_toml({**asdict(model), **asdict(config)}))
+    made = trainer.make_trainer(model, config, len(vocabulary), device)
+    progress.describe_disk(training.forecast(made, job))
+    _follow(made, job, progress, device)
+    if training.out_of_patience(config, run):
+        progress.say(f"no better validation loss for {config.patience} epochs: the end")
+    elif interrupt.pressed():
+        progress.say(f"saved; go on with: {command.again()}")
+        raise KeyboardInterrupt
+
+
+def _follow(made: Trainer, job: Job, progress: Progress, device: Device) -> None:
+    """Train, and show what comes."""
+    from charlstm.training import EpochReport, train
+
+    progress.follow(made.config)
+    sampler = None
+    for report in train(made, job):
+        interrupt.defer()  # there is something to save now
+        progress.show(report)
+        if isinstance(report, EpochReport):
+            sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+
+
+def _corpus(opened: Text, run: RunFolder, progress: Progress, more: str) -> Corpus:
     """Return the text's ids: those the run has, of the run it replaces, or encoded now.
+
+    ``more`` are the characters that a new run's vocabulary has beside those of the text.
 
     Raises CharlstmError if an old run has those of another text.
     """
     from charlstm import corpus as corpora
 
-    corpus = corpora.reuse(opened, run.kept.ids_path, run.kept.read_corpus())
+    old = run.kept is run
+    identity = run.kept.read_corpus()
+    corpus = corpora.reuse(opened, run.kept.ids_path, identity, more=None if old else more)
     if corpus:
         run.keep_ids()
-    elif run.kept is run:
+    elif old:
         raise CharlstmError(
             f"{opened.name}: not the text that the run in {run.path} was begun with, or its "
             "corpus.ids is damaged; train another run with --run, or begin with --overwrite"
         )
     else:
-        corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened))
+        corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened), more=more)
     run.write_corpus(corpus.identity())
     return corpus
-
-
-def _command(text: str | None, place: RunConfig) -> str:
-    """Return what to type to go on."""
-    run = ["--run", place.run] if place.run else []
-    return shlex.join(["charlstm", "train", text or "--demo", "--resume", *run])
