@@ -207,7 +207,7 @@ def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) ->
         "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
         "random": "random: not UTF-8: byte 0x80 at offset 128",
         "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",
-        "short --config nowhere": "nowhere: .*shipped configurations are char-rnn, demo, keras-2016,",
+        "short --config nowhere": "nowhere: .*shipped configurations are char-rnn, demo,",
         "short --run other": "other: holds notes.txt, which is not part of a run",
         "short --run other --overwrite": "other: holds notes.txt, which is not part of a run",
         "short --run empty/below": "empty/below: cannot be written",
