@@ -35,7 +35,7 @@ sys.argv = ["charlstm", *sys.argv[1:]]
 try:
     main()
 finally:
-    heavy = {"tensorflow", "keras", "numpy", "h5py", "tqdm"} & sys.modules.keys()
+    heavy = {"tensorflow", "keras", "numpy", "h5py", "tqdm", "matplotlib"} & sys.modules.keys()
     assert not heavy, heavy
 """
 
@@ -123,6 +123,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),
         *("epoch-001.weights.h5", "epoch-002.weights.h5", "resume.weights.h5", ".lock"),
+        "loss.png",
     }
     corpus = json.loads((trained / "corpus.json").read_text())
     assert corpus["size"] == (trained.parents[1] / "words.txt").stat().st_size

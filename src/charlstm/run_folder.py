@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -17,15 +16,17 @@ from typing import Any
 
 from charlstm.checkpoint import Checkpoint, read, sync_folder, write, write_file
 from charlstm.errors import CharlstmError
+from charlstm.history import epochs, parse_line
 
 RUNS = Path("checkpoints")
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
+PICTURE = "loss.png"
 RESUME, LOCK = "resume.weights.h5", ".lock"
 TEMPORARY = re.compile(r"\..*\.tmp")  # left behind by a killed process
 PART = re.compile(r"\..*\.part")  # a run folder in the making
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
-    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|loss\.png"
+    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|{re.escape(PICTURE)}"
     rf"|{re.escape(LOCK)}|{TEMPORARY.pattern}"
 )
 
@@ -132,6 +133,20 @@ class RunFolder:
                 )
             file.truncate(length)
 
+    def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return the whole lines of the history from a byte on, and where they end."""
+        with contextlib.suppress(FileNotFoundError), (self.path / HISTORY).open("rb") as file:
+            file.seek(start)
+            whole, _, _ = file.read().rpartition(b"\n")
+            texts = whole.decode("utf-8", "replace").split("\n") if whole else []
+            return [parse_line(text) for text in texts], start + len(whole) + bool(whole)
+        return [], start
+
+    def write_picture(self, png: bytes) -> None:
+        """Write the picture of the losses."""
+        with writing(self.path):
+            write_file(self.path / PICTURE, png)
+
     def epochs(self) -> list[int]:
         """Return the epochs that have a weights file, in order."""
         names = (EPOCH_FILE.fullmatch(path.name) for path in self.path.iterdir())
@@ -214,12 +229,8 @@ class RunFolder:
 
     def _valid_losses(self) -> dict[int, float]:
         """Return epoch -> validation loss, where the history has a finite one."""
-        losses: dict[int, float] = {}
-        for line, _ in self._epoch_lines():
-            match line:
-                case {"epoch": int(epoch), "valid_loss": float(loss)} if math.isfinite(loss):
-                    losses[epoch] = loss
-        return losses
+        found = epochs(self.history()[0])
+        return {e.epoch: e.valid_loss for e in found if e.valid_loss is not None}
 
     def _epoch_lines(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the lines of the history that are about an epoch, and where each ends, in bytes."""
@@ -227,7 +238,7 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError):
             for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
                 end += len(text)
-                line = _parse_line(text.decode("utf-8", "replace"))
+                line = parse_line(text.decode("utf-8", "replace"))
                 if line.get("kind") == "epoch":
                     yield line, end
 
@@ -392,14 +403,6 @@ def newest_run() -> RunFolder:
             "or name a run folder or a weights file"
         )
     return youngest[max(youngest)]
-
-
-def _parse_line(text: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):  # the last line, while it is being written, or not ours
-        return {}
-    return line if isinstance(line, dict) else {}
 
 
 def _missing_parents(path: Path) -> list[Path]:

@@ -5,15 +5,17 @@ Knows reports, not the training behind them.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.config import ModelConfig, SampleConfig, TrainConfig
+from charlstm.history import bits_per_char
 
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
@@ -48,6 +50,15 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Make a note of whatever fails within: it is worth no training's end."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.say(f"note:    {what}: {reason}")
 
     def encoding(self, text: Text) -> Callable[[int], object] | None:
         """Return what is to be told how many bytes were read; the text is read twice."""
@@ -176,6 +187,4 @@ def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
 
 
 def _loss(nats: float) -> str:
-    from charlstm.evaluation import bits_per_char
-
     return f"{nats:.4f} nats ({bits_per_char(nats):.4f} bits per character)"

@@ -171,6 +171,8 @@ def _train(
                 interrupt.defer()  # there is something to save now
                 progress.show(report)
                 if isinstance(report, training.EpochReport):
+                    with progress.aside("no loss.png"):
+                        _draw(run)
                     sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
             if training.out_of_patience(config, run):
                 progress.say(f"no better validation loss for {config.patience} epochs: the end")
@@ -201,6 +203,13 @@ def _corpus(opened: Text, run: RunFolder, progress: Progress) -> Corpus:
         corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened))
     run.write_corpus(corpus.identity())
     return corpus
+
+
+def _draw(run: RunFolder) -> None:
+    """Draw the losses of the epochs there are."""
+    from charlstm import history, report
+
+    run.write_picture(report.loss_png(history.epochs(run.history()[0])))
 
 
 def _command(text: str | None, place: RunConfig) -> str:
