@@ -183,6 +183,13 @@ class SampleConfig:
     device: str = DEVICE
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """How a run is shown."""
+
+    json: bool = option(default=False, help="Print JSON, for scripts.")
+
+
 def presets() -> list[str]:
     """Return the names of the shipped configurations."""
     return sorted(file.name.removesuffix(".toml") for file in _preset_folder().iterdir())

@@ -14,8 +14,8 @@ class Epoch:
     epoch: int
     train_loss: float | None
     valid_loss: float | None
-    seconds: float | None  # since the training began
-    characters_per_second: float | None
+    seconds: float | None = None  # since the training began
+    characters_per_second: float | None = None
 
 
 def parse_line(text: str) -> dict[str, Any]:

@@ -193,18 +193,18 @@ class RunFolder:
         """Tell whether there is something that a training can go on from."""
         return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
-    def last_state(self) -> tuple[Checkpoint, str]:
+    def last_state(self, *, arrays: bool = True) -> tuple[Checkpoint, str]:
         """Return the file to go on from, and what is wrong with the resume file if it is another.
 
         That is then the newest good epoch's. Raises CharlstmError if there is none.
         """
         try:
-            return read(self.resume_path), ""
+            return read(self.resume_path, arrays=arrays), ""
         except CharlstmError as error:
             problem = str(error)
         for epoch in reversed(self.epochs()):
             with contextlib.suppress(CharlstmError):
-                return read(self.epoch_path(epoch)), problem
+                return read(self.epoch_path(epoch), arrays=arrays), problem
         raise CharlstmError(f"{problem}; there is no good epoch either; start with --overwrite")
 
     def history_until(self, epoch: int) -> int:
@@ -217,7 +217,7 @@ class RunFolder:
         with contextlib.suppress(OSError, CharlstmError):
             times = [self.epoch_path(e).stat().st_mtime_ns for e in self.epochs()[-1:]]
             if self.resume_path.stat().st_mtime_ns > max(times, default=0):
-                resume = read(self.resume_path).resume
+                resume = read(self.resume_path, arrays=False).resume
                 return resume is not None and resume.position.get("step") != 0
         return False
 
@@ -386,21 +386,38 @@ def find_weights(checkpoint: str | None, epoch: str, *, epoch_given: bool) -> Pa
     return path
 
 
-def newest_run() -> RunFolder:
+def find_run(checkpoint: str | None) -> RunFolder | Path:
+    """Return the run that is meant, finished or begun, or else a weights file.
+
+    Raises CharlstmError if there is none.
+    """
+    if checkpoint is None:
+        return newest_run(begun=True)
+    path = Path(checkpoint)
+    if not path.is_dir():
+        return find_weights(checkpoint, "best", epoch_given=False)
+    if not RunFolder(path).exists():
+        raise CharlstmError(f"{path}: no run in it")
+    return RunFolder(path)
+
+
+def newest_run(*, begun: bool = False) -> RunFolder:
     """Return the run under ``checkpoints/`` whose newest epoch file is youngest.
 
-    Raises CharlstmError if no run there has one.
+    With ``begun``, what a training needs to go on counts as well. Raises CharlstmError if no run
+    there has one.
     """
     youngest: dict[float, RunFolder] = {}
     for folder in RUNS.iterdir() if RUNS.is_dir() else ():
         if folder.is_dir() and not PART.fullmatch(folder.name):
             run = RunFolder(folder)
-            for epoch in run.epochs()[-1:]:
-                youngest[run.epoch_path(epoch).stat().st_mtime_ns] = run
+            files = [run.epoch_path(epoch) for epoch in run.epochs()[-1:]]
+            files += [run.resume_path] if begun and run.resume_path.exists() else []
+            youngest |= {path.stat().st_mtime_ns: run for path in files}
     if not youngest:
         raise CharlstmError(
-            f"{RUNS}/: no run with a finished epoch there; charlstm train makes one, "
-            "or name a run folder or a weights file"
+            f"{RUNS}/: no run {'' if begun else 'with a finished epoch '}there; charlstm train "
+            "makes one, or name a run folder or a weights file"
         )
     return youngest[max(youngest)]
 

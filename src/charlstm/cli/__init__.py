@@ -16,6 +16,7 @@ import click
 from charlstm import __version__
 from charlstm.cli import interrupt
 from charlstm.cli.sample import sample
+from charlstm.cli.show import show
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
 
@@ -67,6 +68,7 @@ def program() -> None:
 
 program.add_command(train)
 program.add_command(sample)
+program.add_command(show)
 
 
 def main() -> None:

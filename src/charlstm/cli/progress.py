@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,7 @@ class Progress:
         from charlstm.checkpoint import parameters
 
         self.say(
-            f"model:   {model.layers} x LSTM({model.units:,}), dropout {model.dropout:g}: "
-            f"{parameters(model, len(vocabulary)):,} parameters"
+            f"model:   {architecture(model)}: {parameters(model, len(vocabulary)):,} parameters"
         )
         self.say(f"device:  {device}")
 
@@ -169,6 +169,14 @@ class Progress:
             self._bar.update((report.step - 1) * size)  # of a training that was resumed
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
         self._bar.update(size)
+
+
+def architecture(model: ModelConfig) -> str:
+    """Say in words what a model is made of, for example ``3 x LSTM(512), dropout 0.2``."""
+    values = asdict(model)
+    cell = str(values.pop("cell", "lstm")).upper()
+    layers = f"{values.pop('layers')} x {cell}({values.pop('units'):,})"
+    return ", ".join([layers, *(f"{name} {value}" for name, value in values.items())])
 
 
 def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
