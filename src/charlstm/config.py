@@ -162,6 +162,9 @@ class RunConfig:
         default=False, help="Go on with the run that the folder holds; start it if there is none."
     )
     device: str = DEVICE
+    tensorboard: bool = option(
+        default=False, help="Write the losses for TensorBoard as well, into the run's folder."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

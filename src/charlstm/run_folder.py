@@ -24,10 +24,11 @@ PICTURE = "loss.png"
 RESUME, LOCK = "resume.weights.h5", ".lock"
 TEMPORARY = re.compile(r"\..*\.tmp")  # left behind by a killed process
 PART = re.compile(r"\..*\.part")  # a run folder in the making
+EVENTS = re.compile(r"events\.out\.tfevents\..+")  # TensorFlow chooses the name
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
     rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|{re.escape(PICTURE)}"
-    rf"|{re.escape(LOCK)}|{TEMPORARY.pattern}"
+    rf"|{re.escape(LOCK)}|{EVENTS.pattern}|{TEMPORARY.pattern}"
 )
 
 
@@ -146,6 +147,13 @@ class RunFolder:
         """Write the picture of the losses."""
         with writing(self.path):
             write_file(self.path / PICTURE, png)
+
+    def remove_events(self) -> None:
+        """Remove the event files."""
+        with writing(self.path):
+            for path in self.path.iterdir():
+                if EVENTS.fullmatch(path.name):
+                    path.unlink()
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a weights file, in order."""

@@ -39,6 +39,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._said = time.monotonic()
+        self._notes: set[str] = set()
 
     def say(self, line: str) -> None:
         """Print one line; a bar gives way to it."""
@@ -54,12 +55,15 @@ class Progress:
 
     @contextlib.contextmanager
     def aside(self, what: str) -> Iterator[None]:
-        """Make a note of whatever fails within: it is worth no training's end."""
+        """Make a note, once, of whatever fails within: it is worth no training's end."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - see above
             reason = " ".join(str(error).split()) or type(error).__name__
-            self.say(f"note:    {what}: {reason}")
+            note = f"note:    {what}: {reason}"
+            if note not in self._notes:
+                self.say(note)
+            self._notes.add(note)
 
     def encoding(self, text: Text) -> Callable[[int], object] | None:
         """Return what is to be told how many bytes were read; the text is read twice."""

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ from charlstm.config import ModelConfig, RunConfig, TrainConfig, options, read_t
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
+    from charlstm.backend import Device
     from charlstm.corpus import Corpus, Text
+    from charlstm.events import Events
     from charlstm.run_folder import RunFolder
+    from charlstm.training import Job, Trainer
 
 RECORDS = (ModelConfig, TrainConfig, RunConfig)
 DEMO = "demo"
@@ -75,6 +79,10 @@ def train(
     place = record_of(RunConfig, values)
     if place.resume and place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
+    if place.tensorboard and find_spec("tensorboard") is None:
+        raise CharlstmError(
+            "--tensorboard: TensorBoard is missing; pip install 'charlstm[tensorboard]'"
+        )
     folder = _folder(text, place)
     records = record_of(ModelConfig, values), record_of(TrainConfig, values)
 
@@ -151,6 +159,7 @@ def _train(
         progress.describe_text(corpus, windows, parts[1])
 
         from charlstm import backend, training
+        from charlstm.events import Events
 
         device = backend.select_device(place.device)
         precision = backend.choose_precision(config.precision, device)
@@ -166,14 +175,9 @@ def _train(
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
             progress.describe_disk(training.forecast(trainer, job))
-            sampler = None
-            for report in training.train(trainer, job):
-                interrupt.defer()  # there is something to save now
-                progress.show(report)
-                if isinstance(report, training.EpochReport):
-                    with progress.aside("no loss.png"):
-                        _draw(run)
-                    sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+            limit = config.max_steps
+            events = Events(run, windows.steps, limit) if place.tensorboard else None
+            _follow(trainer, job, progress, device, events)
             if training.out_of_patience(config, run):
                 progress.say(f"no better validation loss for {config.patience} epochs: the end")
             elif interrupt.pressed():
@@ -182,6 +186,27 @@ def _train(
         else:
             progress.say("finished already; --epochs and --patience can be raised")
     sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes
+
+
+def _follow(
+    trainer: Trainer, job: Job, progress: Progress, device: Device, events: Events | None
+) -> None:
+    """Train; show what comes, on the terminal and in files that are there to be looked at."""
+    from charlstm.training import EpochReport, train
+
+    sampler = None
+    for report in train(trainer, job):
+        interrupt.defer()  # there is something to save now
+        progress.show(report)
+        if isinstance(report, EpochReport):
+            with progress.aside("no loss.png"):
+                _draw(job.run)
+            sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+        elif report.step % trainer.config.log_every:
+            continue
+        if events:
+            with progress.aside("no event file"):
+                events.follow()
 
 
 def _corpus(opened: Text, run: RunFolder, progress: Progress) -> Corpus:
@@ -215,4 +240,5 @@ def _draw(run: RunFolder) -> None:
 def _command(text: str | None, place: RunConfig) -> str:
     """Return what to type to go on."""
     run = ["--run", place.run] if place.run else []
-    return shlex.join(["charlstm", "train", text or "--demo", "--resume", *run])
+    more = ["--tensorboard"] if place.tensorboard else []
+    return shlex.join(["charlstm", "train", text or "--demo", "--resume", *run, *more])
