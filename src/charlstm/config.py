@@ -193,6 +193,14 @@ class ShowConfig:
     json: bool = option(default=False, help="Print JSON, for scripts.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What is asked of this computer."""
+
+    require_gpu: bool = option(default=False, help="Exit with 1 if there is no GPU to compute on.")
+    json: bool = option(default=False, help="Print JSON, for scripts.")
+
+
 def presets() -> list[str]:
     """Return the names of the shipped configurations."""
     return sorted(file.name.removesuffix(".toml") for file in _preset_folder().iterdir())

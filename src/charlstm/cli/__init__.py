@@ -15,6 +15,7 @@ import click
 
 from charlstm import __version__
 from charlstm.cli import interrupt
+from charlstm.cli.doctor import doctor
 from charlstm.cli.sample import sample
 from charlstm.cli.show import show
 from charlstm.cli.train import train
@@ -69,6 +70,7 @@ def program() -> None:
 program.add_command(train)
 program.add_command(sample)
 program.add_command(show)
+program.add_command(doctor)
 
 
 def main() -> None:
