@@ -105,6 +105,7 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
         r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
         r"model: +2 x LSTM\(24\), dropout 0.2: [\d,]+ parameters",
         r"device: +CPU, \d+ cores, float32",
+        r"memory: +about \d+\.\d GB",
         *(
             rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
             rf"nats \([\d.]+ bits per character\); [\d,]+ characters/s; \S+/epoch-00{n}.weights.h5"

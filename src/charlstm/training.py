@@ -38,6 +38,10 @@ from charlstm.vocabulary import Vocabulary
 CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
 MOST_STEPS_PER_CALL = 32
 
+# What a step keeps for a unit and a character until its gradient is computed, and what TensorFlow
+# and all else of a process need: both measured, on a CPU.
+NUMBERS_PER_UNIT, OF_TENSORFLOW = 12, 800_000_000
+
 # Calls that may be on their way before the loop waits for their losses: printing never stalls the
 # device, and a loss that is not finite is noticed this soon.
 CALLS_IN_FLIGHT = 2
@@ -406,6 +410,21 @@ def forecast(trainer: Trainer, job: Job) -> int:
     epochs = trainer.config.epochs
     kept = min(epochs, (trainer.config.keep or epochs) + 1)  # and the best
     return (kept + 1) * weights + states + ids
+
+
+def memory(trainer: Trainer, job: Job, device: Device) -> int:
+    """Return about how many bytes a training needs at most; on a GPU, of the GPU's memory.
+
+    On a CPU, weights and the optimizer's slots are there four times while they are saved.
+    """
+    weights = sum(array.nbytes for array in trainer.model.arrays())
+    states = sum(array.nbytes for array in trainer.states().values())
+    units = job.model.layers * job.model.units * NUMBERS_PER_UNIT
+    characters = trainer.config.batch_size * trainer.config.sequence_length
+    step = 4 * characters * (units + 2 * len(job.vocabulary))
+    if device.cudnn:
+        return 2 * weights + states + step
+    return OF_TENSORFLOW + 4 * (weights + states) + step
 
 
 def position(checkpoint: Checkpoint, run: RunFolder) -> Position:

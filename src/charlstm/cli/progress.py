@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.remaining import Remaining
 from charlstm.config import ModelConfig, SampleConfig, TrainConfig
 from charlstm.history import bits_per_char
 
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
+    from charlstm.backend import Device
     from charlstm.batches import Windows
     from charlstm.checkpoint import Checkpoint
     from charlstm.corpus import Corpus, Ids, Text
@@ -40,6 +42,7 @@ class Progress:
         self._bar: Any = None
         self._said = time.monotonic()
         self._notes: set[str] = set()
+        self._remaining: Remaining | None = None
 
     def say(self, line: str) -> None:
         """Print one line; a bar gives way to it."""
@@ -103,9 +106,11 @@ class Progress:
         )
         self.say(f"device:  {device}")
 
-    def describe_disk(self, forecast: int) -> None:
-        """Say how large the run will be."""
-        self.say(f"disk:    {forecast / 1e6:,.0f} MB at the end of the run")
+    def describe_needs(self, memory: int, disk: int, device: Device) -> None:
+        """Say what the training will need."""
+        whose = " of the GPU's" if device.cudnn else ""
+        self.say(f"memory:  about {memory / 1e9:,.1f} GB{whose}")
+        self.say(f"disk:    {disk / 1e6:,.0f} MB at the end of the run")
 
     def describe_position(
         self, at: Position, checkpoint: Checkpoint, problem: str, versions: dict[str, str]
@@ -124,13 +129,23 @@ class Progress:
                     "results can differ from those of a training never stopped"
                 )
 
+    def expect(self, windows: Windows, steps_per_call: int) -> None:
+        """Say after some steps when the end will be."""
+        total = windows.steps * self._config.epochs
+        total = min(total, self._config.max_steps or total)
+        self._remaining = Remaining(total, windows.steps, steps_per_call)
+
     def show(self, report: StepReport | EpochReport) -> None:
         """Show how far the training is."""
         from charlstm.training import EpochReport
 
         if isinstance(report, EpochReport):
             self._show_epoch(report)
-        elif self._terminal:
+            return
+        line = self._remaining.after(report) if self._remaining else ""
+        if line:
+            self.say(line)
+        if self._terminal:
             self._move_bar(report)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self.say(

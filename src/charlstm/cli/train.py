@@ -174,7 +174,9 @@ def _train(
         if not (job.at and training.finished(job.at, config, windows, run)):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
             trainer = training.make_trainer(model, config, len(corpus.vocabulary), device)
-            progress.describe_disk(training.forecast(trainer, job))
+            memory, disk = training.memory(trainer, job, device), training.forecast(trainer, job)
+            progress.describe_needs(memory, disk, device)
+            progress.expect(windows, trainer.steps_per_call)
             limit = config.max_steps
             events = Events(run, windows.steps, limit) if place.tensorboard else None
             _follow(trainer, job, progress, device, events)
