@@ -23,7 +23,7 @@ from charlstm.errors import CharlstmError
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature
-    if wanted:
+    if wanted and not context.resilient_parsing:  # which completes what is being typed
         versions = (f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow"))
         click.echo(f"charlstm {__version__}, {', '.join(versions)}")
         context.exit()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.chart import MARK, Chart, Points
-from charlstm.cli.options import options_of, record_of
+from charlstm.cli.options import complete_file, options_of, record_of
 from charlstm.cli.progress import architecture
 from charlstm.config import ShowConfig, TrainConfig, options
 from charlstm.history import Epoch, best, bits_per_char, epochs
@@ -29,7 +29,7 @@ LABEL = 12  # characters of a line's label
 
 
 @click.command()
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]", shell_complete=complete_file)
 @options_of(ShowConfig)
 def show(checkpoint: str | None, **values: Any) -> None:
     """Show a model and how its training goes.

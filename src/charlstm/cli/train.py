@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from charlstm import __version__
 from charlstm.cli import interrupt
-from charlstm.cli.options import options_of, record_of
+from charlstm.cli.options import complete_config, complete_file, options_of, record_of
 from charlstm.cli.progress import Progress
 from charlstm.config import ModelConfig, RunConfig, TrainConfig, options, read_toml, to_toml
 from charlstm.errors import CharlstmError
@@ -42,7 +42,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 
 
 @click.command()
-@click.argument("text", required=False, metavar="TEXT")
+@click.argument("text", required=False, metavar="TEXT", shell_complete=complete_file)
 @click.option(
     "--demo",
     is_flag=True,
@@ -54,6 +54,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
     metavar="FILE",
     is_eager=True,
     callback=_load_config,
+    shell_complete=complete_config,
     help="Take defaults from a TOML file, or from a shipped configuration by its name.",
 )
 @options_of(*RECORDS)
