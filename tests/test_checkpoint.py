@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -72,6 +73,13 @@ def test_what_is_written_reads_the_same(path: Path) -> None:
     assert read.resume.position == written.resume.position
     assert read.resume.arrays.keys() == written.resume.arrays.keys()
     assert all(np.array_equal(a, written.resume.arrays[n]) for n, a in read.resume.arrays.items())
+
+
+def test_without_its_arrays_all_else_reads_the_same(path: Path) -> None:
+    read, whole = checkpoint.read(path, arrays=False), checkpoint.read(path)
+    assert whole.resume
+    resume = dataclasses.replace(whole.resume, arrays={})
+    assert read == dataclasses.replace(whole, arrays=[], resume=resume)
 
 
 def test_plain_keras_loads_it_into_the_same_layers(path: Path) -> None:
@@ -335,6 +343,17 @@ def test_a_file_that_does_not_fit_its_description_is_refused(name: str, path: Pa
     with h5py.File(path, "r+") as file:
         spoil(file)
     assert complaint in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MALFORMED if "layers" in name or "format" in name]
+)
+def test_it_is_refused_as_well_when_its_arrays_are_not_read(name: str, path: Path) -> None:
+    spoil, complaint = MALFORMED[name]
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    with pytest.raises(CharlstmError, match=complaint):
+        checkpoint.read(path, arrays=False)
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:

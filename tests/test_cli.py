@@ -37,7 +37,7 @@ sys.argv = ["charlstm", *sys.argv[1:]]
 try:
     main()
 finally:
-    heavy = {"tensorflow", "keras", "numpy", "h5py", "tqdm"} & sys.modules.keys()
+    heavy = {"tensorflow", "keras", "numpy", "h5py", "tqdm", "matplotlib"} & sys.modules.keys()
     assert not heavy, heavy
 """
 
@@ -108,6 +108,7 @@ def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
         r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
         r"model: +2 x LSTM\(24\), dropout [\d.]+: [\d,]+ parameters",
         r"device: +CPU, \d+ cores, float32",
+        r"memory: +about \d+\.\d GB",
         *(
             rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
             rf"nats \([\d.]+ bits per character\); [\d,]+ characters/s; \S+/epoch-00{n}.weights.h5"
@@ -137,6 +138,7 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),
         *("epoch-001.weights.h5", "epoch-002.weights.h5", "resume.weights.h5", ".lock"),
+        "loss.png",
     }
     corpus = json.loads((trained / "corpus.json").read_text())
     assert corpus["size"] == (trained.parents[1] / "words.txt").stat().st_size

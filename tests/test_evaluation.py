@@ -7,7 +7,8 @@ from oracle import Oracle
 
 from charlstm import checkpoint
 from charlstm.config import ModelConfig
-from charlstm.evaluation import bits_per_char, evaluate
+from charlstm.evaluation import evaluate
+from charlstm.history import bits_per_char
 from charlstm.model import build_model
 
 MODEL = ModelConfig(units=5, layers=2, dropout=0.5)

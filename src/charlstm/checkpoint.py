@@ -157,8 +157,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     write_file(path, image.getvalue())
 
 
-def read(path: Path) -> Checkpoint:
-    """Read a weights file, trusting nothing in it.
+def read(path: Path, *, arrays: bool = True) -> Checkpoint:
+    """Read a weights file, trusting nothing in it; or all of it but its arrays, which takes long.
 
     Raises CharlstmError for a file that is not ours, cut short, of a newer format, damaged, or
     whose contents do not fit its own description.
@@ -167,7 +167,7 @@ def read(path: Path) -> Checkpoint:
     try:
         # The driver is named since the environment can name another.
         with h5py.File(path, "r", driver="sec2", locking=False) as file:
-            return _read_checkpoint(file, file.id.get_filesize())
+            return _read_checkpoint(file, file.id.get_filesize(), read_arrays=arrays)
     except _Refused as reason:
         raise CharlstmError(f"{path}: {reason}") from None
     except MemoryError:
@@ -194,7 +194,7 @@ def _check_signature(path: Path) -> None:
         raise CharlstmError(f"{path}: not a weights file of charlstm")
 
 
-def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
+def _read_checkpoint(file: h5py.File, size: int, *, read_arrays: bool) -> Checkpoint:
     description = _read_description(file)
     model, vocabulary = _read_model(description, size)
     shapes = layout(model, len(vocabulary))
@@ -209,7 +209,9 @@ def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
     _check_names(file, {DESCRIPTION, *expected})
     sums = _expect(description, "sha256", dict)
     arrays = {
-        name: _read_array(file, name, kind, sums.get(name)) for name, kind in expected.items()
+        name: _read_array(file, name, kind, sums.get(name))
+        for name, kind in expected.items()
+        if read_arrays
     }
     epoch = _expect(description, "epoch", int)
     if not 0 <= epoch <= MAX_EPOCHS:
@@ -222,14 +224,14 @@ def _read_checkpoint(file: h5py.File, size: int) -> Checkpoint:
         epoch=epoch,
         model=model,
         vocabulary=vocabulary,
-        arrays=[arrays[name] for name in shapes],
+        arrays=[arrays[name] for name in shapes if read_arrays],
         metrics=metrics,
         training=_expect(description, "training", dict),
         versions=_expect(description, "versions", dict),
         clock=_expect(description, "clock", dict),
         resume=Resume(
             _expect(description[RESUME], "position", dict),
-            {name: arrays[f"{RESUME}/{name}"] for name in resume},
+            {name: arrays[f"{RESUME}/{name}"] for name in resume if read_arrays},
         )
         if RESUME in description
         else None,

@@ -202,6 +202,9 @@ class RunConfig:
         default=False, help="Go on with the run that the folder holds; start it if there is none."
     )
     device: str = DEVICE
+    tensorboard: bool = option(
+        default=False, help="Write the losses for TensorBoard as well, into the run's folder."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +224,21 @@ class SampleConfig:
         "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
     )
     device: str = DEVICE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """How a run is shown."""
+
+    json: bool = option(default=False, help="Print JSON, for scripts.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What is asked of this computer."""
+
+    require_gpu: bool = option(default=False, help="Exit with 1 if there is no GPU to compute on.")
+    json: bool = option(default=False, help="Print JSON, for scripts.")
 
 
 def preset_for(characters: int) -> str:

@@ -1,6 +1,5 @@
 """How well a model predicts a stream of ids: nats and bits per character. Knows no text."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,11 +27,6 @@ class Evaluation:
     def nats_per_char(self) -> float:
         """The loss."""
         return self.nats / self.characters
-
-
-def bits_per_char(loss: float) -> float:
-    """Return a loss in nats as bits: nats / ln 2."""
-    return loss / math.log(2)
 
 
 def evaluate(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -17,16 +16,19 @@ from typing import Any
 
 from charlstm.checkpoint import Checkpoint, read, sync_folder, write, write_file
 from charlstm.errors import CharlstmError
+from charlstm.history import epochs, parse_line
 
 RUNS = Path("checkpoints")
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
+PICTURE = "loss.png"
 RESUME, LOCK = "resume.weights.h5", ".lock"
 TEMPORARY = re.compile(r"\..*\.tmp")  # left behind by a killed process
 PART = re.compile(r"\..*\.part")  # a run folder in the making
+EVENTS = re.compile(r"events\.out\.tfevents\..+")  # TensorFlow chooses the name
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
-    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|loss\.png"
-    rf"|{re.escape(LOCK)}|{TEMPORARY.pattern}"
+    rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|{re.escape(PICTURE)}"
+    rf"|{re.escape(LOCK)}|{EVENTS.pattern}|{TEMPORARY.pattern}"
 )
 
 
@@ -132,6 +134,27 @@ class RunFolder:
                 )
             file.truncate(length)
 
+    def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return the whole lines of the history from a byte on, and where they end."""
+        with contextlib.suppress(FileNotFoundError), (self.path / HISTORY).open("rb") as file:
+            file.seek(start)
+            whole, _, _ = file.read().rpartition(b"\n")
+            texts = whole.decode("utf-8", "replace").split("\n") if whole else []
+            return [parse_line(text) for text in texts], start + len(whole) + bool(whole)
+        return [], start
+
+    def write_picture(self, png: bytes) -> None:
+        """Write the picture of the losses."""
+        with writing(self.place_path):
+            write_file(self.path / PICTURE, png)
+
+    def remove_events(self) -> None:
+        """Remove the event files."""
+        with writing(self.place_path):
+            for path in self.path.iterdir():
+                if EVENTS.fullmatch(path.name):
+                    path.unlink()
+
     def epochs(self) -> list[int]:
         """Return the epochs that have a weights file, in order."""
         names = (EPOCH_FILE.fullmatch(path.name) for path in self.path.iterdir())
@@ -178,18 +201,18 @@ class RunFolder:
         """Tell whether there is something that a training can go on from."""
         return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
-    def last_state(self) -> tuple[Checkpoint, str]:
+    def last_state(self, *, arrays: bool = True) -> tuple[Checkpoint, str]:
         """Return the file to go on from, and what is wrong with the resume file if it is another.
 
         That is then the newest good epoch's. Raises CharlstmError if there is none.
         """
         try:
-            return read(self.resume_path), ""
+            return read(self.resume_path, arrays=arrays), ""
         except CharlstmError as error:
             problem = str(error)
         for epoch in reversed(self.epochs()):
             with contextlib.suppress(CharlstmError):
-                return read(self.epoch_path(epoch)), problem
+                return read(self.epoch_path(epoch), arrays=arrays), problem
         raise CharlstmError(f"{problem}; there is no good epoch either; start with --overwrite")
 
     def history_until(self, epoch: int) -> int:
@@ -202,7 +225,7 @@ class RunFolder:
         with contextlib.suppress(OSError, CharlstmError):
             times = [self.epoch_path(e).stat().st_mtime_ns for e in self.epochs()[-1:]]
             if self.resume_path.stat().st_mtime_ns > max(times, default=0):
-                resume = read(self.resume_path).resume
+                resume = read(self.resume_path, arrays=False).resume
                 return resume is not None and resume.position.get("step") != 0
         return False
 
@@ -214,12 +237,8 @@ class RunFolder:
 
     def _valid_losses(self) -> dict[int, float]:
         """Return epoch -> validation loss, where the history has a finite one."""
-        losses: dict[int, float] = {}
-        for line, _ in self._epoch_lines():
-            match line:
-                case {"epoch": int(epoch), "valid_loss": float(loss)} if math.isfinite(loss):
-                    losses[epoch] = loss
-        return losses
+        found = epochs(self.history()[0])
+        return {e.epoch: e.valid_loss for e in found if e.valid_loss is not None}
 
     def _epoch_lines(self) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield the lines of the history that are about an epoch, and where each ends, in bytes."""
@@ -227,7 +246,7 @@ class RunFolder:
         with contextlib.suppress(FileNotFoundError):
             for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
                 end += len(text)
-                line = _parse_line(text.decode("utf-8", "replace"))
+                line = parse_line(text.decode("utf-8", "replace"))
                 if line.get("kind") == "epoch":
                     yield line, end
 
@@ -393,31 +412,40 @@ def read_weights(
                 raise
 
 
-def newest_run() -> RunFolder:
+def find_run(checkpoint: str | None) -> RunFolder | Path:
+    """Return the run that is meant, finished or begun, or else a weights file.
+
+    Raises CharlstmError if there is none.
+    """
+    if checkpoint is None:
+        return newest_run(begun=True)
+    path = Path(checkpoint)
+    if not path.is_dir():
+        return find_weights(checkpoint, "best", epoch_given=False)
+    if not RunFolder(path).exists():
+        raise CharlstmError(f"{path}: no run in it")
+    return RunFolder(path)
+
+
+def newest_run(*, begun: bool = False) -> RunFolder:
     """Return the run under ``checkpoints/`` whose newest epoch file is youngest.
 
-    Raises CharlstmError if no run there has one.
+    With ``begun``, what a training needs to go on counts as well. Raises CharlstmError if no run
+    there has one.
     """
     youngest: dict[float, RunFolder] = {}
     for folder in RUNS.iterdir() if RUNS.is_dir() else ():
         if folder.is_dir() and not PART.fullmatch(folder.name):
             run = RunFolder(folder)
-            for epoch in run.epochs()[-1:]:
-                youngest[run.epoch_path(epoch).stat().st_mtime_ns] = run
+            files = [run.epoch_path(epoch) for epoch in run.epochs()[-1:]]
+            files += [run.resume_path] if begun and run.resume_path.exists() else []
+            youngest |= {path.stat().st_mtime_ns: run for path in files}
     if not youngest:
         raise CharlstmError(
-            f"{RUNS}/: no run with a finished epoch there; charlstm train makes one, "
-            "or name a run folder or a weights file"
+            f"{RUNS}/: no run {'' if begun else 'with a finished epoch '}there; charlstm train "
+            "makes one, or name a run folder or a weights file"
         )
     return youngest[max(youngest)]
-
-
-def _parse_line(text: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):  # the last line, while it is being written, or not ours
-        return {}
-    return line if isinstance(line, dict) else {}
 
 
 def _missing_parents(path: Path) -> list[Path]:

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import __version__
-from charlstm.backend import keras, processor, tf
+from charlstm.backend import Device, keras, processor, tf
 from charlstm.batches import Windows
-from charlstm.checkpoint import Checkpoint, Resume
+from charlstm.checkpoint import LAYERS, Checkpoint, Resume
 from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
@@ -30,6 +30,9 @@ from charlstm.run_folder import RunFolder
 from charlstm.schedule import Schedule, length
 from charlstm.trainer import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
 from charlstm.vocabulary import Vocabulary
+
+# What TensorFlow and all else of a process need on a CPU, in bytes: measured.
+OF_TENSORFLOW = 800_000_000
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,23 @@ def forecast(trainer: Trainer, job: Job) -> int:
     epochs = trainer.config.epochs
     kept = min(epochs, (trainer.config.keep or epochs) + 1)  # and the best
     return (kept + 1) * weights + states + ids
+
+
+def memory(trainer: Trainer, job: Job, device: Device) -> int:
+    """Return about how many bytes a training needs at most; on a GPU, of the GPU's memory.
+
+    On a CPU, weights and the optimizer's slots are there four times while they are saved.
+    """
+    weights = sum(array.nbytes for array in trainer.model.arrays())
+    states = sum(array.nbytes for array in trainer.states().values())
+    _, gates, _ = LAYERS[job.model.cell]
+    # Of each unit and character, until its gradient is computed: measured.
+    numbers = job.model.layers * job.model.units * (2 * gates + 4)
+    characters = trainer.config.batch_size * trainer.config.sequence_length
+    step = 4 * characters * (numbers + 2 * len(job.vocabulary))
+    if device.cudnn:
+        return 2 * weights + states + step
+    return OF_TENSORFLOW + 4 * (weights + states) + step
 
 
 def position(checkpoint: Checkpoint, run: RunFolder) -> Position:

@@ -15,13 +15,15 @@ import click
 
 from charlstm import __version__
 from charlstm.cli import interrupt
+from charlstm.cli.doctor import doctor
 from charlstm.cli.sample import sample
+from charlstm.cli.show import show
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature
-    if wanted:
+    if wanted and not context.resilient_parsing:  # which completes what is being typed
         versions = (f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow"))
         click.echo(f"charlstm {__version__}, {', '.join(versions)}")
         context.exit()
@@ -67,6 +69,8 @@ def program() -> None:
 
 program.add_command(train)
 program.add_command(sample)
+program.add_command(show)
+program.add_command(doctor)
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from charlstm.config import Option, options
+from charlstm.config import Option, options, presets
 
 Record = TypeVar("Record")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +29,31 @@ def record_of(record: type[Record], values: dict[str, Any]) -> Record:
     return record(**{item.name: values[item.name] for item in fields(record)})  # type: ignore[arg-type] # a dataclass, as ``options_of`` needs
 
 
+def complete_file(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete a file or a folder."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_folder(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete a folder."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_config(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of a shipped configuration; or else let the shell complete a file."""
+    shipped = [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
+    return shipped + complete_file(context, parameter, incomplete)
+
+
+COMPLETED = {"DIR": complete_folder, "CHECKPOINT": complete_file}
+
+
 def _click_option(item: Option) -> Callable[[Command], Command]:
     def check(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
         problem = item.problem(value)
@@ -46,4 +72,5 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
         metavar=item.metavar or None,
         help=item.help + ends,
         callback=check,
+        shell_complete=COMPLETED.get(item.metavar),
     )

@@ -5,18 +5,23 @@ Knows reports, not the training behind them.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli.remaining import Remaining
 from charlstm.config import ModelConfig, SampleConfig, TrainConfig
+from charlstm.history import bits_per_char
 
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
+    from charlstm.backend import Device
     from charlstm.batches import Windows
     from charlstm.checkpoint import Checkpoint
     from charlstm.corpus import Corpus, Ids, Text
@@ -36,6 +41,8 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._said = time.monotonic()
+        self._notes: set[str] = set()
+        self._remaining: Remaining | None = None
 
     def say(self, line: str) -> None:
         """Print one line; a bar gives way to it."""
@@ -49,9 +56,25 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def follow(self, config: TrainConfig) -> None:
-        """Take note of the options of the training that is shown from now on."""
+    @contextlib.contextmanager
+    def aside(self, what: str) -> Iterator[None]:
+        """Make a note, once, of whatever fails within: it is worth no training's end."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            reason = " ".join(str(error).split()) or type(error).__name__
+            note = f"note:    {what}: {reason}"
+            if note not in self._notes:
+                self.say(note)
+            self._notes.add(note)
+
+    def follow(self, config: TrainConfig, windows: Windows, steps_per_call: int) -> None:
+        """Take note of the training that is shown from now on."""
+        from charlstm.schedule import length
+
         self._config = config
+        total = length(config, windows.steps)
+        self._remaining = Remaining(total, windows.steps, steps_per_call)
 
     def encoding(self, text: Text) -> Callable[[int], object] | None:
         """Return what is to be told how many bytes were read; the text is read twice."""
@@ -108,15 +131,15 @@ class Progress:
         from charlstm.checkpoint import parameters
 
         self.say(
-            f"model:   {model.layers} x {model.cell.upper()}({model.units:,}), "
-            f"dropout {model.dropout:g}: "
-            f"{parameters(model, len(vocabulary)):,} parameters"
+            f"model:   {architecture(model)}: {parameters(model, len(vocabulary)):,} parameters"
         )
         self.say(f"device:  {device}")
 
-    def describe_disk(self, forecast: int) -> None:
-        """Say how large the run will be."""
-        self.say(f"disk:    {forecast / 1e6:,.0f} MB at the end of the run")
+    def describe_needs(self, memory: int, disk: int, device: Device) -> None:
+        """Say what the training will need."""
+        whose = " of the GPU's" if device.cudnn else ""
+        self.say(f"memory:  about {memory / 1e9:,.1f} GB{whose}")
+        self.say(f"disk:    {disk / 1e6:,.0f} MB at the end of the run")
 
     def describe_position(
         self, at: Position, checkpoint: Checkpoint, problem: str, versions: dict[str, str]
@@ -141,7 +164,11 @@ class Progress:
 
         if isinstance(report, EpochReport):
             self._show_epoch(report)
-        elif self._terminal:
+            return
+        line = self._remaining.after(report) if self._remaining else ""
+        if line:
+            self.say(line)
+        if self._terminal:
             self._move_bar(report)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self.say(
@@ -186,6 +213,15 @@ class Progress:
         self._bar.update(size)
 
 
+def architecture(model: ModelConfig) -> str:
+    """Say in words what a model is made of, for example ``3 x LSTM(512), dropout 0.2``."""
+    values = asdict(model)
+    cell, layers, units = (values.pop(name) for name in ("cell", "layers", "units"))
+    first = f"{layers} x {cell.upper()}({units:,})"
+    more = (f"{name} {value}" for name, value in values.items() if value is not None)
+    return ", ".join([first, *more])
+
+
 def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
     from tqdm import tqdm
 
@@ -202,6 +238,4 @@ def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
 
 
 def _loss(nats: float) -> str:
-    from charlstm.evaluation import bits_per_char
-
     return f"{nats:.4f} nats ({bits_per_char(nats):.4f} bits per character)"

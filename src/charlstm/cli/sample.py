@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from charlstm.cli.interrupt import interruptible
-from charlstm.cli.options import options_of, record_of
+from charlstm.cli.options import complete_file, options_of, record_of
 from charlstm.config import SEED_LIMIT, SampleConfig
 from charlstm.errors import CharlstmError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]")
+@click.argument("checkpoint", required=False, metavar="[CHECKPOINT]", shell_complete=complete_file)
 @options_of(SampleConfig)
 @click.pass_context
 def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:

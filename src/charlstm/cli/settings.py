@@ -45,7 +45,8 @@ class Command:
     def again(self) -> str:
         """Return what to type to go on."""
         run = ["--run", self.place.run] if self.place.run else []
-        return shlex.join(["charlstm", "train", self.text or "--demo", "--resume", *run])
+        more = ["--tensorboard"] if self.place.tensorboard else []
+        return shlex.join(["charlstm", "train", self.text or "--demo", "--resume", *run, *more])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 
 from charlstm import __version__
 from charlstm.cli import interrupt
-from charlstm.cli.options import options_of
+from charlstm.cli.options import complete_config, complete_file, options_of
 from charlstm.cli.progress import Progress
 from charlstm.cli.settings import DEMO, RECORDS, Command, Settings, settings, settings_of_run
 from charlstm.config import preset_for, read_toml, to_toml
@@ -23,6 +24,7 @@ from charlstm.errors import CharlstmError
 if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.backend import Device
     from charlstm.corpus import Corpus, Text
+    from charlstm.events import Events
     from charlstm.run_folder import RunFolder
     from charlstm.trainer import Trainer
     from charlstm.training import Job
@@ -37,7 +39,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 
 
 @click.command()
-@click.argument("text", required=False, metavar="TEXT")
+@click.argument("text", required=False, metavar="TEXT", shell_complete=complete_file)
 @click.option(
     "--demo",
     is_flag=True,
@@ -49,6 +51,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
     metavar="FILE",
     is_eager=True,
     callback=_load_config,
+    shell_complete=complete_config,
     help="Take defaults from a TOML file, or from a shipped configuration by its name.",
 )
 @options_of(*RECORDS)
@@ -74,6 +77,10 @@ def train(
     command = Command(text, config, values, given)
     if command.place.resume and command.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
+    if command.place.tensorboard and find_spec("tensorboard") is None:
+        raise CharlstmError(
+            "--tensorboard: TensorBoard is missing; pip install 'charlstm[tensorboard]'"
+        )
     old = _old_run(command.folder) if command.place.resume else None
     with contextlib.closing(Progress()) as progress:
         progress.say(
@@ -131,6 +138,7 @@ def _train_on(
         progress.describe_base(chosen.base, corpus)
 
     from charlstm import backend, finetuning, trainer, training
+    from charlstm.events import Events
 
     device = backend.select_device(command.place.device)
     precision = backend.choose_precision(config.precision, device)
@@ -149,8 +157,13 @@ def _train_on(
         return
     run.write_config(to_toml({**asdict(model), **asdict(config)}))
     made = trainer.make_trainer(model, config, len(vocabulary), device)
-    progress.describe_disk(training.forecast(made, job))
-    _follow(made, job, progress, device)
+    progress.describe_needs(
+        training.memory(made, job, device), training.forecast(made, job), device
+    )
+    progress.follow(config, windows, made.steps_per_call)
+    limit = config.max_steps
+    events = Events(run, windows.steps, limit) if command.place.tensorboard else None
+    _follow(made, job, progress, device, events)
     if training.out_of_patience(config, run):
         progress.say(f"no better validation loss for {config.patience} epochs: the end")
     elif interrupt.pressed():
@@ -158,17 +171,32 @@ def _train_on(
         raise KeyboardInterrupt
 
 
-def _follow(made: Trainer, job: Job, progress: Progress, device: Device) -> None:
-    """Train, and show what comes."""
+def _follow(
+    made: Trainer, job: Job, progress: Progress, device: Device, events: Events | None
+) -> None:
+    """Train; show what comes, on the terminal and in files that are there to be looked at."""
     from charlstm.training import EpochReport, train
 
-    progress.follow(made.config)
     sampler = None
     for report in train(made, job):
         interrupt.defer()  # there is something to save now
         progress.show(report)
         if isinstance(report, EpochReport):
+            with progress.aside("no loss.png"):
+                _draw(job.run)
             sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+        elif report.step % made.config.log_every:
+            continue
+        if events:
+            with progress.aside("no event file"):
+                events.follow()
+
+
+def _draw(run: RunFolder) -> None:
+    """Draw the losses of the epochs there are."""
+    from charlstm import history, report
+
+    run.write_picture(report.loss_png(history.epochs(run.history()[0])))
 
 
 def _corpus(opened: Text, run: RunFolder, progress: Progress, more: str) -> Corpus:
