@@ -139,7 +139,7 @@ class Progress:
             temperature=SampleConfig().temperature,
             seed=self._config.seed,
         )
-        self.say("".join(checkpoint.vocabulary.decode(ids) for (ids,) in drawn) + "\n")
+        self.say("".join(checkpoint.vocabulary.decode(piece.ids[0]) for piece in drawn) + "\n")
         return sampler
 
     def _show_epoch(self, report: EpochReport) -> None:

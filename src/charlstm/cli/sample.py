@@ -61,7 +61,7 @@ def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> Non
     device = backend.select_device(config.device)
     sampler = Sampler(checkpoint, cudnn=device.cudnn, samples=config.samples)
     pieces = sampler.sample(ids, config.length, temperature=config.temperature, seed=seed)
-    decoded = (map(checkpoint.vocabulary.decode, piece) for piece in interruptible(pieces))
+    decoded = (map(checkpoint.vocabulary.decode, piece.ids) for piece in interruptible(pieces))
     if config.samples == 1:
         _stream(config.prime, decoded)
     else:
