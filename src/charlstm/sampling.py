@@ -1,5 +1,6 @@
 """Prime, then draw: the compiled generation loop. Ids and logits; knows no text."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from charlstm.model import State, build_model
 
 CHUNK = 32  # characters of one call: few enough to stream, enough to hide what a call costs
 DRAWN = -1  # in place of an id that is forced
+
+Mark = tuple[State, NDArray[np.int32], list[np.random.Generator]]
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,23 @@ class Sampler:
         """Return the model's state: all but the last character has gone into it."""
         return self._model.state()
 
+    def mark(self) -> Mark:
+        """Return where all texts are, to go back to."""
+        return self.state(), self._previous, copy.deepcopy(self._streams)
+
+    def go_back(self, mark: Mark) -> None:
+        """Forget what was read and drawn since a mark; it serves once."""
+        state, self._previous, self._streams = mark
+        self._model.set_state(state)
+
+    def chances(self) -> NDArray[np.float32]:
+        """Return the probabilities of the next ids by the model's own softmax, (samples, V)."""
+        state = self.state()
+        logits = self._model(self._previous[:, None])[:, 0]
+        self._model.set_state(state)
+        found: NDArray[np.float32] = tf.nn.softmax(logits).numpy()
+        return found
+
     def _advance(
         self,
         count: int,
@@ -153,8 +173,10 @@ class Sampler:
         self._previous = ids[-1]
         return Drawn(ids.T, costs.T)
 
-    def _generate(self, previous: Any, plan: Any, numbers: Any, count: Any, temperature: Any) -> Any:
-        """Feed ids one by one, each the next one's past: ids and nats (CHUNK, B), ``count`` of them.
+    def _generate(
+        self, previous: Any, plan: Any, numbers: Any, count: Any, temperature: Any
+    ) -> Any:
+        """Feed ``count`` ids one by one, each the next one's past: ids and nats (CHUNK, B).
 
         ``previous`` (B,) is fed first. ``plan`` (CHUNK,) has the ids that are forced and DRAWN
         elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.

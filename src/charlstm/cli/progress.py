@@ -135,7 +135,7 @@ class Progress:
         sampler.load(checkpoint)
         drawn = sampler.sample(
             checkpoint.vocabulary.encode(opening(checkpoint.vocabulary)),
-            SampleConfig().length,
+            SampleConfig().characters,
             temperature=SampleConfig().temperature,
             seed=self._config.seed,
         )
