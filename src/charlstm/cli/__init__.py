@@ -16,6 +16,7 @@ import click
 from charlstm import __version__
 from charlstm.cli import interrupt
 from charlstm.cli.sample import sample
+from charlstm.cli.score import score
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
 
@@ -62,11 +63,13 @@ def program() -> None:
     \b
     charlstm train input.txt
     charlstm sample --prime "LSTM based"
+    charlstm score held-out.txt
     """
 
 
 program.add_command(train)
 program.add_command(sample)
+program.add_command(score)
 
 
 def main() -> None:
