@@ -62,10 +62,13 @@ class Oracle:
         temperature: float,
         seed: int,
         stream: int = 0,
+        *,
+        skip: int = 0,
         **filters: float,
     ) -> str:
-        """Return what the model draws after the prime."""
+        """Return what the model draws after the prime, ``skip`` random numbers later."""
         uniform = np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
+        uniform.random(skip)
         logits, drawn = self.logits(prime)[-1], ""
         for _ in range(length):
             if temperature:

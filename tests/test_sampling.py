@@ -1,3 +1,5 @@
+import json
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -6,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import STRANGE, Run, lines_of, on_a_terminal
 from numpy.testing import assert_allclose
 from oracle import Oracle, left
 
 from charlstm import checkpoint, sampling
 from charlstm.backend import tf
 from charlstm.checkpoint import Checkpoint
+from charlstm.evaluation import evaluate
 from charlstm.model import build_model
-from charlstm.sampling import Filters, Sampler, draw, uniforms
+from charlstm.sampling import CHUNK, Filters, Sampler, draw, uniforms
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than a chunk
 FILTERS: list[dict[str, Any]] = [
@@ -204,14 +207,91 @@ def test_the_command_writes_the_prime_and_the_oracles_text(charlstm: Run, weight
     assert done.stdout.decode() == LONG + Oracle(weights).write(LONG, 60, 0, seed=0)
 
 
+def test_a_prime_file_is_read_and_a_text_ends_at_its_stop(charlstm: Run, weights: Path) -> None:
+    """The stop straddles two chunks; what is not known is left out; filters are the oracle's."""
+    expected = Oracle(weights).write(LONG, 100, 0.8, 5, top_k=9, top_p=0.95, min_p=0.01)
+    stop = expected[CHUNK - 2 : CHUNK + 3]
+    assert expected.index(stop) == CHUNK - 2
+    done = charlstm(
+        *("sample", weights, "--prime-file", "-", "--unknown", "skip", "--hide-prime"),
+        *("--length", "inf", "--stop", "never seen", "--stop", stop, "--temperature", "0.8"),
+        *"--top-k 9 --top-p 0.95 --min-p 0.01 --seed 5".split(),
+        given=f"\ufeff☃{LONG}☃".encode(),
+    )
+    assert done.stdout.decode() == expected[: CHUNK - 2]
+    assert lines_of(done.stderr)[0] == (
+        "-: left out 2 of what the model has never seen: '☃' (U+2603) at character 1"
+    )
+
+
 @pytest.mark.parametrize("length", [0, 70])
 def test_samples_are_whole_and_each_the_oracles(length: int, charlstm: Run, weights: Path) -> None:
     done = charlstm(
-        "sample", weights, "--prime", "gate", *f"--samples 3 --length {length} --seed 6".split()
+        *("sample", weights, "--prime", "gate", "--separator", "* * *"),
+        *f"--samples 3 --length {length} --seed 6".split(),
     )
     texts = ["gate" + Oracle(weights).write("gate", length, 1, seed=6, stream=i) for i in range(3)]
-    assert done.stdout.decode() == "".join(f"{text}\n" for text in texts)
+    assert done.stdout.decode() == "* * *\n".join(f"{text}\n" for text in texts)
     assert len(set(texts)) == (3 if length else 1)
+
+
+def test_json_in_a_file_says_all_of_each_text(
+    charlstm: Run, weights: Path, read: Checkpoint, tmp_path: Path
+) -> None:
+    """The nats of a text are the score of prime and text less that of the prime."""
+    texts = [Oracle(weights).write("gate ", 90, 0.9, seed=6, stream=i) for i in range(2)]
+    stop = texts[0][40:46]
+    assert stop not in texts[1]
+    options = "--samples 2 --length 90 --temperature 0.9 --seed 6 --json -o out.json".split()
+    (tmp_path / "out.json").symlink_to("real")
+    done = charlstm("sample", weights, "--prime", "gate ", "--stop", stop, *options)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == b""
+    assert {path.name for path in tmp_path.iterdir()} == {"out.json", "real"}
+    found = [json.loads(line) for line in (tmp_path / "real").read_text("ascii").splitlines()]
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
+    model.set_arrays(read.arrays)
+
+    def score(text: str) -> float:
+        ids = read.vocabulary.encode(text).astype(np.uint8)
+        return evaluate(model, ids, sequence_length=64).nats
+
+    expected = (texts[0][: texts[0].index(stop)], "text"), (texts[1], "length")
+    for stream, (text, end) in enumerate(expected):
+        nats = found[stream].pop("nats")
+        assert nats == pytest.approx(score("gate " + text) - score("gate "), abs=1e-4)
+        assert found[stream] == {
+            "text": text,
+            "prime": "gate ",
+            "seed": 6,
+            "stream": stream,
+            "stop": end,
+            "characters": len(text),
+        }
+
+
+def test_json_is_one_line_of_ascii_whatever_is_drawn(charlstm: Run, indifferent: Path) -> None:
+    done = charlstm("sample", indifferent, "--prime", STRANGE[1:], *"--json --length 600".split())
+    assert done.stdout.isascii()
+    (line,) = done.stdout.decode().splitlines()
+    found = json.loads(line)
+    assert found["prime"] == STRANGE[1:]
+    assert set(found["text"]) == set(STRANGE)
+    assert found["nats"] == pytest.approx(600 * math.log(len(STRANGE)), rel=1e-5)
+
+
+def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path) -> None:
+    """Without the colours, the text is the same."""
+    options = f"sample {weights} --prime the --length 40 --seed 1 --color".split()
+    plain = charlstm(*options).stdout.decode()
+    assert "\x1b" not in plain
+    _, coloured = on_a_terminal(weights.parent, *options)
+    _, refused = on_a_terminal(weights.parent, *options, NO_COLOR="1")
+    assert "\x1b" not in refused
+    assert plain.replace("\n", "\r\n") in refused
+    assert re.search(r"\x1b\[38;5;16;48;5;\d+m", coloured)
+    bare = re.sub(r"\x1b\[[\d;]+m", "", coloured)
+    assert plain.replace("\n", "\r\n") in bare
 
 
 def test_without_a_prime_a_newline_opens_and_is_not_shown(charlstm: Run, weights: Path) -> None:

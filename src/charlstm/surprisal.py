@@ -51,7 +51,7 @@ SCRIPT = """
 const data = JSON.parse(document.getElementById("data").textContent);
 const text = document.getElementById("text"), tip = document.getElementById("tip");
 const places = new Map([...text.children].map((element, i) => [element, i]));
-const percent = (share) => (100 * share).toPrecision(3) + " %";
+const percent = (share) => (100 * share)[share < 1e-4 ? "toPrecision" : "toFixed"](2) + " %";
 function line(parent, tag, content, name) {
   const element = document.createElement(tag);
   element.textContent = content;
@@ -59,7 +59,7 @@ function line(parent, tag, content, name) {
   return parent.appendChild(element);
 }
 function fill(i) {
-  const bits = data.bits[i] / 100, size = data.size, first = i * size;
+  const bits = data.bits[i] / 10000, size = data.size, first = i * size;
   tip.replaceChildren();
   line(tip, "div", data.names[data.ids[i]]);
   if (!i) return line(tip, "div", "the first character is not predicted");
@@ -136,12 +136,12 @@ class Page:
     def _data(self) -> str:
         """Return what hovering shows as JSON that no ``</script>`` or ``<!--`` can end.
 
-        In whole hundredths of a bit and of a percent: that is half the size.
+        In whole ten-thousandths: that is half the size.
         """
         data = {
             "names": [describe(character) for character in self._vocabulary.characters],
             "ids": self._ids.tolist(),
-            "bits": np.rint(self._bits * 100).astype(int).tolist(),
+            "bits": np.rint(self._bits * 10_000).astype(int).tolist(),
             "size": self._guesses.shape[1],
             "guesses": self._guesses.ravel().tolist(),
             "chances": np.rint(self._chances * 10_000).astype(int).ravel().tolist(),
