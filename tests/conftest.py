@@ -99,6 +99,7 @@ def on_a_terminal(
         shown += piece
         if left and re.search(left[0][0], shown[seen:].decode("utf-8", "replace"), re.DOTALL):
             seen = len(shown)
+            time.sleep(0.1)  # as a person: readline misses a signal just behind a key
             os.write(terminal, left.pop(0)[1])
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown.decode()

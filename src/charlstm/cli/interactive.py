@@ -47,11 +47,7 @@ def converse(
             import readline  # noqa: F401 - gives ``input`` its line editing and history
         _say("Type a line, and the model goes on from it; :help tells more.")
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr] # Python's own
-    while True:
-        try:
-            line = input("> " if terminal else "")
-        except EOFError:
-            break
+    while (line := _ask("> " if terminal else "")) is not None:
         try:
             if line.startswith(":") and not line.startswith("::"):
                 config = _command(line, config, sampler, vocabulary, reset)
@@ -59,8 +55,18 @@ def converse(
                 _answer(line.removeprefix(":"), config, sampler, vocabulary)
         except CharlstmError as error:  # the conversation goes on
             _say(str(error))
-    if terminal:
-        write("\n")
+
+
+def _ask(prompt: str) -> str | None:
+    """Return the next line, None if there is none; the line of a prompt is ended in any case."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt) as end:
+        if prompt:
+            write("\n")
+        if isinstance(end, KeyboardInterrupt):
+            raise
+        return None
 
 
 def _answer(line: str, config: SampleConfig, sampler: Sampler, vocabulary: Vocabulary) -> None:
