@@ -12,7 +12,7 @@ def weights(trained: Path) -> Path:
 
 def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> None:
     """In a pipe: no prompt; the answers are the oracle's, with one stream of random numbers."""
-    lines = b"the \\\nzyx\ncell\n:length 5\n:temperature 0\n\n:reset\nthe \\\n"
+    lines = b"the \\\nzyx\ncell\n:length 5\n:temperature 0\n:next\n\n:reset\nthe \\\n"
     done = charlstm(
         *("sample", weights, "--prime", "gate ", "--interactive", "--stop", "t"),
         *"--length 40 --seed 3".split(),

@@ -118,6 +118,13 @@ def test_filters_leave_what_the_oracles_leave(filters: dict[str, Any]) -> None:
     assert np.array_equal(found, [left(row, **filters) for row in weights])
 
 
+def test_what_just_reaches_a_limit_is_left() -> None:
+    weights = tf.constant([[0.25, 1, 0.25, 0.5]], tf.float64)
+    for filters in (Filters(top_p=0.75), Filters(min_p=0.5), Filters(top_k=2)):
+        assert np.array_equal(filters.apply(weights), [[0, 1, 0, 0.5]])
+    assert np.array_equal(Filters(top_p=0.76).apply(weights), [[0.25, 1, 0, 0.5]])  # the lower id
+
+
 def test_filters_that_leave_everything_change_no_bit() -> None:
     rows = np.random.default_rng(5).normal(0, 30, (20_000, 7))  # some weigh next to nothing
     rows = tf.constant(rows, tf.float32)
@@ -143,9 +150,21 @@ def test_what_weighs_nothing_is_never_drawn() -> None:
         assert int(draw(logits, tf.constant([number], tf.float64), 1.0)[0]) == expected
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [31, 32, 33], [500, 999], range(1, 1000)])
-def test_a_prime_in_pieces_leaves_the_same_state(cuts: Sequence[int], read: Checkpoint) -> None:
-    ids = np.random.default_rng(7).integers(0, len(read.vocabulary), 1000).astype(np.int32)
+@pytest.mark.parametrize(
+    ("length", "cuts"),
+    [
+        (5, []),  # a longer one would be too long to tell what became of its start
+        (40, [1, 31, 32, 33]),
+        (1000, []),
+        (1000, [1]),
+        (1000, [500, 999]),
+        (1000, range(1, 1000)),
+    ],
+)
+def test_a_prime_in_pieces_leaves_the_same_state(
+    length: int, cuts: Sequence[int], read: Checkpoint
+) -> None:
+    ids = np.random.default_rng(7).integers(0, len(read.vocabulary), length).astype(np.int32)
     model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
     model.set_arrays(read.arrays)
     model(ids[None, :-1])  # the last is fed with what follows it

@@ -112,7 +112,10 @@ def test_whatever_the_text_the_page_shows_it(tmp_path: Path, chromium: Browser) 
     vocabulary = Vocabulary(STRANGE + "!-/;ciprstl")
     text = "</script><!--" + STRANGE + "&lt;\r\n"
     path = tmp_path / "page.html"
-    path.write_text(made(vocabulary, text, np.full(len(text), 3.0)), "utf-8", newline="")
+    page = made(vocabulary, text, np.full(len(text), 3.0))
+    assert all(f">{escaped}</i>" in page for escaped in ("&lt;", "&gt;", "&amp;", "&quot;"))
+    assert "<" not in page.partition('id="data">')[2].partition("</script>")[0]
+    path.write_text(page, "utf-8", newline="")
     chromium.open(path)
     pictures = {ord(c): chr(0x2400 + ord(c)) for c in "\0\r\x1b"} | {0x7F: "\u2421"}
     assert chromium.value(f"{TEXT}.textContent") == text.translate(pictures)
