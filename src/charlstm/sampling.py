@@ -103,9 +103,10 @@ class Sampler:
     def sample(
         self, prime: NDArray[np.int32], length: float, *, temperature: float, seed: int
     ) -> Iterator[Drawn]:
-        """Begin with a prime and write."""
-        self.begin(prime, seed=seed)
-        yield from self.write(length, temperature=temperature)
+        """Begin with a prime and write; where nothing is to be drawn, nothing needs to be read."""
+        if length:
+            self.begin(prime, seed=seed)
+            yield from self.write(length, temperature=temperature)
 
     def begin(self, prime: NDArray[np.int32], *, seed: int) -> None:
         """Forget everything, and read a prime of at least one id.

@@ -40,13 +40,17 @@ def converse(
     """Read lines to the end of standard input, and answer each.
 
     ``reset`` makes the sampler begin anew.
+
+    Raises CharlstmError if there is no standard input.
     """
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        raise CharlstmError("--interactive: standard input is closed")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         with contextlib.suppress(ImportError):  # a Python can be built without it
             import readline  # noqa: F401 - gives ``input`` its line editing and history
         _say("Type a line, and the model goes on from it; :help tells more.")
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr] # Python's own
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     while (line := _ask("> " if terminal else "")) is not None:
         try:
             if line.startswith(":") and not line.startswith("::"):
@@ -81,7 +85,7 @@ def _answer(line: str, config: SampleConfig, sampler: Sampler, vocabulary: Vocab
     pieces = sampler.write(config.characters, temperature=config.temperature)
     drawn = (decoded(piece, vocabulary)[0] for piece in interruptible(pieces))
     try:
-        count = stream(drawn, ending, colour=in_colour(config.color))
+        count = stream(drawn, ending, colour=in_colour(wanted=config.color))
     finally:
         write("\n")
     if ending.found:

@@ -163,7 +163,7 @@ def _stream(prime: str, drawn: Iterable[Drawn], config: SampleConfig) -> None:
     try:
         if not config.hide_prime:
             write(prime)
-        stream(drawn, Ending(config.stop), colour=in_colour(config.color))
+        stream(drawn, Ending(config.stop), colour=in_colour(wanted=config.color))
     finally:
         if sys.stdout.isatty():
             write("\n")
@@ -203,7 +203,7 @@ def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> 
             for stream, text in enumerate(texts)
         )
     else:
-        colour = in_colour(config.color) and not config.output
+        colour = in_colour(wanted=config.color) and not config.output
         before = "" if config.hide_prime else prime
         shown = [before + (shaded(t.text, t.nats) if colour else t.text) for t in texts]
         line = f"{config.separator}\n" if config.separator else ""

@@ -53,7 +53,7 @@ class Ending:
         return released
 
 
-def in_colour(wanted: bool) -> bool:  # noqa: FBT001 - what is asked for
+def in_colour(*, wanted: bool) -> bool:
     """Tell whether standard output is to be coloured: never in a pipe (no-color.org)."""
     allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and allowed and sys.stdout.isatty()
