@@ -42,13 +42,18 @@ class Filters:
         # At 1 nothing goes, not even what is too small to change a sum.
         share = None if self.top_p == 1 else self.top_p
         if count < size or share is not None:
-            order = tf.argsort(weights, direction="DESCENDING", stable=True)
+            falling = tf.sort(weights, -1, "DESCENDING")[:, :count]
+            least = falling[:, -1:]
             if share is not None:
-                falling = tf.gather(weights, order, batch_dims=1)[:, :count]
                 before = tf.cumsum(falling, -1, exclusive=True)
                 reached = share * tf.reduce_sum(falling, -1, keepdims=True)
                 count = tf.reduce_sum(tf.cast(before < reached, tf.int32), -1, keepdims=True)
-            weights = tf.where(tf.argsort(order) < count, weights, 0)
+                least = tf.gather(falling, count - 1, batch_dims=1)
+            # To find their places among equals costs less than to sort them with their ids.
+            above, equal = weights > least, weights == least
+            room = count - tf.reduce_sum(tf.cast(above, tf.int32), -1, keepdims=True)
+            first = tf.cumsum(tf.cast(equal, tf.int32), -1) <= room
+            weights = tf.where(above | (equal & first), weights, 0)
         return tf.where(weights >= self.min_p, weights, 0) if self.min_p else weights
 
 
