@@ -145,7 +145,7 @@ def draw_charlstm(streams: str, vocab_size: str) -> Work:
 
     def work() -> int:
         pieces = sampler.sample(prime, length, temperature=1, seed=1)
-        return sum(piece.size for piece in pieces)
+        return sum(piece.ids.size for piece in pieces)
 
     return work
 

@@ -2,18 +2,25 @@
 
 import json
 import os
+import pty
 import random
+import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from charlstm import checkpoint
+from charlstm.config import ModelConfig
+from charlstm.vocabulary import Vocabulary
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -66,6 +73,38 @@ def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> 
     return lines_of(err)
 
 
+def on_a_terminal(
+    folder: Path, *arguments: str | Path, typed: Sequence[tuple[str, bytes]] = (), **more: str
+) -> tuple[int, str]:
+    """Run the program with a terminal for all streams; return its exit code and what it shows.
+
+    ``typed`` has what is typed once a pattern is shown, one after the other.
+    """
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(folder)
+        command = [sys.executable, "-m", "charlstm", *map(str, arguments)]
+        os.execve(sys.executable, command, environment(**{"TERM": "xterm", **more}))
+    termios.tcsetwinsize(terminal, (25, 100))
+    shown, seen, left = b"", 0, list(typed)
+    while True:
+        ready, _, _ = select.select([terminal], [], [], 120)
+        assert ready, shown
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            piece = b""
+        if not piece:
+            break
+        shown += piece
+        if left and re.search(left[0][0], shown[seen:].decode("utf-8", "replace"), re.DOTALL):
+            seen = len(shown)
+            time.sleep(0.1)  # as a person: readline misses a signal just behind a key
+            os.write(terminal, left.pop(0)[1])
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown.decode()
+
+
 def outcome(run: Path) -> Any:
     """Return the weights, metrics and history of a run, without what tells time."""
     lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
@@ -78,13 +117,15 @@ def outcome(run: Path) -> Any:
 def charlstm(tmp_path: Path) -> Run:
     """Run the program in an empty folder."""
 
-    def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        *arguments: str | Path, given: bytes = b"", **more: str
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "charlstm", *map(str, arguments)],
             cwd=tmp_path,
             env=environment(**more),
             capture_output=True,
-            stdin=subprocess.DEVNULL,
+            input=given,
             timeout=300,
             check=False,
         )
@@ -123,6 +164,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
         check=True,
     )
     return folder / "checkpoints" / "words"
+
+
+# What JSON, HTML, terminals and lines of a file have trouble with.
+STRANGE = "\0\t\n\r\x1b \"'&,<>\\\x7f\x85\u2028\ufeff\ufffd👩"
+
+
+@pytest.fixture(scope="session")
+def indifferent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a weights file of a model to which all of some strange characters are alike."""
+    config, vocabulary = ModelConfig(units=3, layers=1), Vocabulary(STRANGE)
+    shapes = checkpoint.layout(config, len(vocabulary)).values()
+    arrays = [np.zeros(shape, np.float32) for shape in shapes]
+    path = tmp_path_factory.mktemp("indifferent") / "a.weights.h5"
+    checkpoint.write(path, checkpoint.Checkpoint(1, config, vocabulary, arrays))
+    return path
 
 
 @pytest.fixture

@@ -77,19 +77,40 @@ class Oracle:
             [row[self.characters.index(c)] for row, c in zip(logits, text[1:], strict=True)]
         )
 
-    def write(self, prime: str, length: int, temperature: float, seed: int, stream: int = 0) -> str:
-        """Return what the model draws after the prime."""
+    def write(
+        self,
+        prime: str,
+        length: int,
+        temperature: float,
+        seed: int,
+        stream: int = 0,
+        *,
+        skip: int = 0,
+        **filters: float,
+    ) -> str:
+        """Return what the model draws after the prime, ``skip`` random numbers later."""
         uniform = np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
+        uniform.random(skip)
         logits, drawn = self.logits(prime)[-1], ""
         for _ in range(length):
             if temperature:
-                weights = np.exp((logits - logits.max()) / temperature)
+                weights = left(np.exp((logits - logits.max()) / temperature), **filters)
                 chosen = int(np.argmax(np.cumsum(weights / weights.sum()) > uniform.random()))
             else:
                 chosen = int(np.argmax(logits))
             drawn += self.characters[chosen]
             logits = self.step(chosen)
         return drawn
+
+
+def left(weights: Array, top_k: float = 9**9, top_p: float = 1, min_p: float = 0) -> Array:
+    """Return weights (V,) with 0 for what the filters leave out, one after the other."""
+    ranked = sorted(range(len(weights)), key=lambda i: (-weights[i], i))[: int(top_k)]
+    mass = np.cumsum(weights[ranked]) / weights[ranked].sum()
+    if top_p < 1:
+        ranked = ranked[: 1 + next(i for i, reached in enumerate(mass) if reached >= top_p)]
+    ranked = [i for i in ranked if weights[i] >= min_p * weights[ranked[0]]]
+    return np.where(np.isin(np.arange(len(weights)), ranked), weights, 0)
 
 
 def _number(name: str) -> int:

@@ -1,17 +1,24 @@
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import termios
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import LONG_TEXT, SMALL, Run, environment, interrupt, lines_of, start, wait_for
+from conftest import (
+    LONG_TEXT,
+    SMALL,
+    Run,
+    environment,
+    interrupt,
+    lines_of,
+    on_a_terminal,
+    start,
+    wait_for,
+)
 
 from charlstm import __version__
 from charlstm.cli import program
@@ -54,6 +61,20 @@ finally:
         (["train", "a", "--dropout", "1"], 2),
         (["sample", "--temperature", "-1"], 2),
         (["sample", "--epoch", "0"], 2),
+        (["sample", "--length", "-1"], 2),
+        (["sample", "--stop", ""], 2),
+        (["sample", "--top-k", "0"], 2),
+        (["sample", "--top-p", "0"], 2),
+        (["sample", "--top-p", "1.1"], 2),
+        (["sample", "--min-p", "1"], 2),
+        (["sample", "--min-p", "-0.1"], 2),
+        (["sample", "--temperature", "0", "--min-p", "0"], 2),
+        (["sample", "--prime", "a", "--prime-file", "b"], 2),
+        (["sample", "--length", "inf", "--json"], 2),
+        (["sample", "--length", "inf", "--samples", "2"], 2),
+        (["sample", "--interactive", "-o", "file"], 2),
+        (["score"], 2),
+        (["score", "a", "b", "c"], 2),
     ],
 )
 def test_help_version_and_usage_import_nothing_heavy(arguments: list[str], code: int) -> None:
@@ -273,6 +294,7 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
     weights = trained / "epoch-002.weights.h5"
     (tmp_path / "cut.weights.h5").write_bytes(weights.read_bytes()[:-100])
     (tmp_path / "text").write_text("hello")
+    (tmp_path / "latin").write_bytes("caf\xe9".encode("latin-1"))
     refused: list[tuple[list[str | Path], str]] = [
         ([], r"checkpoints/: no run with a finished epoch"),
         (["none"], "none: no such run or weights file"),
@@ -281,12 +303,44 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
         (["cut.weights.h5"], r"cut\.weights\.h5: damaged or cut short"),
         ([weights, "--epoch", "1"], "one weights file, so --epoch does not apply"),
         ([trained, "--epoch", "3"], "has no epoch 3; there are 1, 2"),
-        ([trained, "--prime", "the Zyk Z"], r"'Z' \(U\+005A\), 'k' \(U\+006B\), 'y'"),
+        (
+            [trained, "--prime", "the Zyk Z"],
+            r"--prime: .*'Z' \(U\+005A\) at character 5, 'y' .* 6, 'k' .* 7; .*--unknown skip",
+        ),
         ([trained, "--prime", os.fsdecode(b"\xff")], "--prime: not UTF-8"),
+        ([trained, "--stop", os.fsdecode(b"\xff")], "--stop: not UTF-8"),
+        ([trained, "--prime-file", "none"], "none: No such file"),
+        ([trained, "--prime-file", "."], r"\.: a directory"),
+        ([trained, "--prime-file", "latin"], "latin: not UTF-8: byte 0xE9 at offset 3"),
+        ([trained, "-o", "."], r"\.: not a regular file"),
+        ([trained, "-o", "/dev/null"], "/dev/null: not a regular file"),
+        ([trained, "-o", "text/below"], "text/below: there is no folder .*/text"),
     ]
     for arguments, complaint in refused:
         line = only_line(charlstm("sample", *arguments))
         assert re.search(complaint, line), line
+
+
+def test_errors_of_scoring_are_one_line(charlstm: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("t")
+    (tmp_path / "long").write_text("the " * 50_001)
+    (tmp_path / "strange").write_text("the Zyk Z")
+    (tmp_path / "latin").write_bytes("caf\xe9".encode("latin-1"))
+    refused: list[tuple[list[str | Path], str]] = [
+        (["one"], r"checkpoints/: no run with a finished epoch"),
+        ([trained, "none"], "none: No such file"),
+        ([trained, "-"], "-: of one character or none there is nothing to predict"),
+        ([trained, "one"], "one: of one character or none there is nothing to predict"),
+        ([trained, "latin"], "latin: not UTF-8: byte 0xE9 at offset 3"),
+        ([trained, "strange"], r"'Z' \(U\+005A\) at character 5, 'y' \(U\+0079\) at"),
+        ([trained, "long", "--html", "page"], "200,004 characters are too many .* 200,000"),
+        ([trained, "strange", "--html", "none/page"], "none/page: there is no folder"),
+    ]
+    before = sorted(tmp_path.iterdir())
+    for arguments, complaint in refused:
+        line = only_line(charlstm("score", *arguments))
+        assert re.search(complaint, line), line
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_one_weights_file_elsewhere_is_enough(charlstm: Run, trained: Path, tmp_path: Path) -> None:
@@ -319,7 +373,7 @@ def test_a_closed_pipe_ends_it_quietly(trained: Path) -> None:
     done = subprocess.run(
         [
             *("bash", "-c", 'set -o pipefail; "$@" | head -c 100', "-"),
-            *(sys.executable, "-m", "charlstm", "sample", trained, "--length", "100000"),
+            *(sys.executable, "-m", "charlstm", "sample", trained, "--length", "inf"),
             *("--seed", "1"),
         ],
         env=environment(),
@@ -349,32 +403,6 @@ def test_interrupted_in_training_keeps_the_epochs_that_are_done(words: Path) -> 
     assert not list(words.parent.rglob("*.part"))
 
 
-def on_a_terminal(folder: Path, *arguments: str | Path, interrupt_at: str = "") -> tuple[int, str]:
-    """Run the program with a terminal for all streams; return its exit code and what it shows."""
-    process, terminal = pty.fork()
-    if not process:
-        os.chdir(folder)
-        command = [sys.executable, "-m", "charlstm", *map(str, arguments)]
-        os.execve(sys.executable, command, environment(TERM="xterm"))
-    termios.tcsetwinsize(terminal, (25, 100))
-    shown, pressed = b"", not interrupt_at
-    while True:
-        ready, _, _ = select.select([terminal], [], [], 120)
-        assert ready, shown
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # how Linux says that the other side is closed
-            piece = b""
-        if not piece:
-            break
-        shown += piece
-        if not pressed and re.search(interrupt_at, shown.decode("utf-8", "replace"), re.DOTALL):
-            os.write(terminal, b"\x03")
-            pressed = True
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown.decode()
-
-
 def test_a_terminal_shows_a_bar_an_epoch(words: Path) -> None:
     code, shown = on_a_terminal(words.parent, "train", words, *SMALL, "--epochs", "2")
     assert code == 0
@@ -385,7 +413,13 @@ def test_a_terminal_shows_a_bar_an_epoch(words: Path) -> None:
 
 def test_interrupted_on_a_terminal_no_bar_is_left(words: Path) -> None:
     code, shown = on_a_terminal(
-        words.parent, "train", words, *SMALL, "--epochs", "9999", interrupt_at=r"epoch 2: +[1-9]"
+        words.parent,
+        "train",
+        words,
+        *SMALL,
+        "--epochs",
+        "9999",
+        typed=[(r"epoch 2: +[1-9]", b"\x03")],
     )
     assert code == 130, shown
     assert re.search(r"\rsaved; go on with: [^\r]*\r\ncharlstm: interrupted\r\n$", shown)
@@ -401,7 +435,8 @@ def test_on_a_terminal_a_text_ends_its_line(trained: Path, tmp_path: Path) -> No
 
 
 def test_interrupted_on_a_terminal_a_text_ends_its_line_too(trained: Path, tmp_path: Path) -> None:
-    options = "--prime the --length 99999999".split()
-    code, shown = on_a_terminal(tmp_path, "sample", trained, *options, interrupt_at="the.{99}")
+    options = "--prime the --length inf".split()
+    typed = [("the.{99}", b"\x03")]
+    code, shown = on_a_terminal(tmp_path, "sample", trained, *options, typed=typed)
     assert code == 130, shown
     assert shown.endswith("\r\ncharlstm: interrupted\r\n")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from charlstm import corpus
-from charlstm.corpus import Corpus, Text, encode, only_in, open_text, reuse, split
+from charlstm.corpus import Corpus, Reading, Text, encode, only_in, open_text, reuse, split
 from charlstm.errors import CharlstmError
+from charlstm.vocabulary import Vocabulary
 
 MIXED = (
     "\ufeffnaïve\r\n学而时习之\r\n👩\u200d🚀 e\u0301 plain ascii, long enough to fill a chunk\n" * 3
@@ -224,3 +225,28 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         )
         peaks.append(int(measured.stdout))
     assert peaks[1] - peaks[0] < 10_000  # KiB
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_what_a_vocabulary_lacks_is_named_once_with_its_first_place(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "CHUNK_BYTES", chunk)
+    reading = Reading(Text("some", io.BytesIO("axébéx\u0301a\nx".encode())), Vocabulary("abc"))
+    ids = np.concatenate([*reading.ids()])
+    assert list(ids) == [0, 1, 0]
+    named = (
+        "what the model has never seen: 'x' (U+0078) at character 2, 'é' (U+00E9) at character 3, "
+        "COMBINING ACUTE ACCENT (U+0301) at character 7, '\\n' (U+000A) at character 9"
+    )
+    assert reading.account("skip") == f"some: left out 7 of {named}"
+    with pytest.raises(CharlstmError) as error:
+        reading.account("error")
+    assert str(error.value) == f"some: it has {named}; leave it out, or say --unknown skip"
+
+
+def test_of_a_text_that_has_nothing_strange_nothing_is_said() -> None:
+    reading = Reading(Text("some", io.BytesIO(b"abba")), Vocabulary("ab"))
+    assert [list(piece) for piece in reading.ids()] == [[0, 1, 1, 0]]
+    assert reading.account("error") == reading.account("skip") == ""
+    assert reading.skipped == 0

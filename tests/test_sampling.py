@@ -1,19 +1,36 @@
+import json
+import math
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import STRANGE, Run, lines_of, on_a_terminal
 from numpy.testing import assert_allclose
-from oracle import Oracle
+from oracle import Oracle, left
 
 from charlstm import checkpoint, sampling
 from charlstm.backend import tf
 from charlstm.checkpoint import Checkpoint
+from charlstm.evaluation import evaluate
 from charlstm.model import build_model
-from charlstm.sampling import Sampler, draw, uniforms
+from charlstm.sampling import CHUNK, Filters, Sampler, draw, uniforms
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than a chunk
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"top_k": 3},
+    {"top_k": 1},
+    {"top_p": 0.6},
+    {"top_p": 0.9},
+    {"min_p": 0.2},
+    {"top_k": 4, "top_p": 0.8},
+    {"top_k": 4, "top_p": 0.95, "min_p": 0.1},
+]
+QUANTILES = [0.001, 10.83, 13.82, 16.27, 18.47]  # 99.9 % of chi-square, by degrees of freedom
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +46,7 @@ def read(weights: Path) -> Checkpoint:
 def write(read: Checkpoint, prime: str, length: int, temperature: float, seed: int = 5) -> str:
     ids = read.vocabulary.encode(prime)
     drawn = Sampler(read, cudnn=False).sample(ids, length, temperature=temperature, seed=seed)
-    return "".join(read.vocabulary.decode(ids) for (ids,) in drawn)
+    return "".join(read.vocabulary.decode(piece.ids[0]) for piece in drawn)
 
 
 def test_logits_equal_the_oracle(read: Checkpoint, weights: Path) -> None:
@@ -65,20 +82,123 @@ def test_nothing_is_left_of_the_text_before(read: Checkpoint) -> None:
     sampler = Sampler(read, cudnn=False)
     ids = read.vocabulary.encode("gate")
     first, second = (
-        np.concatenate([*sampler.sample(ids, 40, temperature=1, seed=1)], 1) for _ in range(2)
+        np.concatenate([p.ids for p in sampler.sample(ids, 40, temperature=1, seed=1)], 1)
+        for _ in range(2)
     )
     assert np.array_equal(first, second)
 
 
-def test_frequencies_of_draws_follow_the_softmax() -> None:
-    logits, count = np.array([2.0, -1.0, 0.5, 0.0, -3.0]), 100_000
+def compiled(filters: dict[str, Any]) -> Any:
+    """Return ``draw`` as the loop has it."""
+    return tf.function(partial(draw, filters=Filters(**filters)), jit_compile=True)
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_frequencies_of_draws_follow_the_softmax_of_what_is_left(filters: dict[str, Any]) -> None:
+    logits, count = np.array([2.0, -1.0, 0.5, 0.5, -3.0]), 100_000
     for temperature in (0.5, 1.0, 2.0):
         rows = tf.constant(np.tile(logits, (count, 1)), tf.float32)
-        drawn = draw(rows, tf.constant(uniforms(3, 0).random(count)), temperature)
-        expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum() * count
+        numbers = tf.constant(uniforms(3, 0).random(count))
+        drawn = compiled(filters)(rows, numbers, tf.constant(temperature, tf.float64))
+        weights = left(np.exp((logits - 2) / temperature), **filters)
+        expected = weights / weights.sum() * count
         found = np.bincount(drawn, minlength=5)
-        # 18.5 is the 99.9 % quantile of chi-square with 4 degrees of freedom.
-        assert ((found - expected) ** 2 / expected).sum() < 18.5
+        assert not found[expected == 0].any()
+        possible = expected > 0
+        chi_square = ((found - expected)[possible] ** 2 / expected[possible]).sum()
+        assert chi_square < QUANTILES[possible.sum() - 1]
+
+
+@pytest.mark.parametrize("filters", [f for f in FILTERS if f])
+def test_filters_leave_what_the_oracles_leave(filters: dict[str, Any]) -> None:
+    """With weights that are equal in places, in rows that differ."""
+    logits = np.round(np.random.default_rng(4).normal(0, 2, (500, 9)), 1)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    found = tf.function(Filters(**filters).apply, jit_compile=True)(tf.constant(weights))
+    assert np.array_equal(found, [left(row, **filters) for row in weights])
+
+
+def test_what_just_reaches_a_limit_is_left() -> None:
+    weights = tf.constant([[0.25, 1, 0.25, 0.5]], tf.float64)
+    for filters in (Filters(top_p=0.75), Filters(min_p=0.5), Filters(top_k=2)):
+        assert np.array_equal(filters.apply(weights), [[0, 1, 0, 0.5]])
+    assert np.array_equal(Filters(top_p=0.76).apply(weights), [[0.25, 1, 0, 0.5]])  # the lower id
+
+
+def test_filters_that_leave_everything_change_no_bit() -> None:
+    rows = np.random.default_rng(5).normal(0, 30, (20_000, 7))  # some weigh next to nothing
+    rows = tf.constant(rows, tf.float32)
+    numbers = uniforms(1, 0).random(20_000)
+    numbers[:100] = 0
+    plain = compiled({})(rows, numbers, tf.constant(1.0, tf.float64))
+    for filters in ({"top_k": 7}, {"top_k": 99}, {"top_p": 1.0}, {"min_p": 0.0}):
+        same = compiled(filters)(rows, numbers, tf.constant(1.0, tf.float64))
+        assert np.array_equal(plain, same), filters
+
+
+def test_top_1_is_temperature_0() -> None:
+    rows = tf.constant(np.random.default_rng(6).integers(0, 4, (5000, 7)), tf.float32)
+    numbers = uniforms(2, 0).random(5000)
+    likeliest = compiled({})(rows, numbers, tf.constant(0.0, tf.float64))
+    drawn = compiled({"top_k": 1})(rows, numbers, tf.constant(1.0, tf.float64))
+    assert np.array_equal(likeliest, drawn)
+
+
+def test_what_weighs_nothing_is_never_drawn() -> None:
+    logits = tf.constant([[-1e4, 0.0, -1e4, 0.0, -1e4]])
+    for number, expected in ((0.0, 1), (0.5, 3), (np.nextafter(1, 0), 3)):
+        assert int(draw(logits, tf.constant([number], tf.float64), 1.0)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "cuts"),
+    [
+        (5, []),  # a longer one would be too long to tell what became of its start
+        (40, [1, 31, 32, 33]),
+        (1000, []),
+        (1000, [1]),
+        (1000, [500, 999]),
+        (1000, range(1, 1000)),
+    ],
+)
+def test_a_prime_in_pieces_leaves_the_same_state(
+    length: int, cuts: Sequence[int], read: Checkpoint
+) -> None:
+    ids = np.random.default_rng(7).integers(0, len(read.vocabulary), length).astype(np.int32)
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
+    model.set_arrays(read.arrays)
+    model(ids[None, :-1])  # the last is fed with what follows it
+    sampler = Sampler(read, cudnn=False)
+    pieces = np.split(ids, cuts)
+    sampler.begin(pieces[0], seed=1)
+    for piece in pieces[1:]:
+        sampler.read(piece)
+    for one, other in zip(sampler.state(), model.state(), strict=True):
+        assert_allclose(one, other, atol=1e-5)
+
+
+def test_nats_are_those_of_the_plain_softmax(read: Checkpoint, weights: Path) -> None:
+    ids = read.vocabulary.encode("the ")
+    sampler = Sampler(read, cudnn=False, filters=Filters(top_k=5))
+    drawn = [*sampler.sample(ids, 100, temperature=0.7, seed=1)]
+    text = "".join(read.vocabulary.decode(piece.ids[0]) for piece in drawn)
+    nats = np.concatenate([piece.nats[0] for piece in drawn])
+    assert_allclose(nats, Oracle(weights).nats("the " + text)[3:], atol=1e-4)
+
+
+def test_a_text_can_be_gone_on_with(read: Checkpoint) -> None:
+    """What is read and written in turns is as if it had been read in one piece."""
+    sampler = Sampler(read, cudnn=False)
+    sampler.begin(read.vocabulary.encode("the "), seed=3)
+    parts = ["the "]
+    for question in ("cell\n", "", "αβγ"):
+        sampler.read(read.vocabulary.encode(question))
+        (piece,) = sampler.write(7, temperature=1)
+        parts += question, read.vocabulary.decode(piece.ids[0])
+    alone = Sampler(read, cudnn=False)
+    alone.begin(read.vocabulary.encode("".join(parts)), seed=3)
+    for one, other in zip(sampler.state(), alone.state(), strict=True):
+        assert_allclose(one, other, atol=1e-5)
 
 
 def test_extreme_numbers_draw_the_first_and_the_last_possible_id() -> None:
@@ -106,14 +226,91 @@ def test_the_command_writes_the_prime_and_the_oracles_text(charlstm: Run, weight
     assert done.stdout.decode() == LONG + Oracle(weights).write(LONG, 60, 0, seed=0)
 
 
+def test_a_prime_file_is_read_and_a_text_ends_at_its_stop(charlstm: Run, weights: Path) -> None:
+    """The stop straddles two chunks; what is not known is left out; filters are the oracle's."""
+    expected = Oracle(weights).write(LONG, 100, 0.8, 5, top_k=9, top_p=0.95, min_p=0.01)
+    stop = expected[CHUNK - 2 : CHUNK + 3]
+    assert expected.index(stop) == CHUNK - 2
+    done = charlstm(
+        *("sample", weights, "--prime-file", "-", "--unknown", "skip", "--hide-prime"),
+        *("--length", "inf", "--stop", "never seen", "--stop", stop, "--temperature", "0.8"),
+        *"--top-k 9 --top-p 0.95 --min-p 0.01 --seed 5".split(),
+        given=f"\ufeff☃{LONG}☃".encode(),
+    )
+    assert done.stdout.decode() == expected[: CHUNK - 2]
+    assert lines_of(done.stderr)[0] == (
+        "-: left out 2 of what the model has never seen: '☃' (U+2603) at character 1"
+    )
+
+
 @pytest.mark.parametrize("length", [0, 70])
 def test_samples_are_whole_and_each_the_oracles(length: int, charlstm: Run, weights: Path) -> None:
     done = charlstm(
-        "sample", weights, "--prime", "gate", *f"--samples 3 --length {length} --seed 6".split()
+        *("sample", weights, "--prime", "gate", "--separator", "* * *"),
+        *f"--samples 3 --length {length} --seed 6".split(),
     )
     texts = ["gate" + Oracle(weights).write("gate", length, 1, seed=6, stream=i) for i in range(3)]
-    assert done.stdout.decode() == "".join(f"{text}\n" for text in texts)
+    assert done.stdout.decode() == "* * *\n".join(f"{text}\n" for text in texts)
     assert len(set(texts)) == (3 if length else 1)
+
+
+def test_json_in_a_file_says_all_of_each_text(
+    charlstm: Run, weights: Path, read: Checkpoint, tmp_path: Path
+) -> None:
+    """The nats of a text are the score of prime and text less that of the prime."""
+    texts = [Oracle(weights).write("gate ", 90, 0.9, seed=6, stream=i) for i in range(2)]
+    stop = texts[0][40:46]
+    assert stop not in texts[1]
+    options = "--samples 2 --length 90 --temperature 0.9 --seed 6 --json -o out.json".split()
+    (tmp_path / "out.json").symlink_to("real")
+    done = charlstm("sample", weights, "--prime", "gate ", "--stop", stop, *options)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == b""
+    assert {path.name for path in tmp_path.iterdir()} == {"out.json", "real"}
+    found = [json.loads(line) for line in (tmp_path / "real").read_text("ascii").splitlines()]
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
+    model.set_arrays(read.arrays)
+
+    def score(text: str) -> float:
+        ids = read.vocabulary.encode(text).astype(np.uint8)
+        return evaluate(model, ids, sequence_length=64).nats
+
+    expected = (texts[0][: texts[0].index(stop)], "text"), (texts[1], "length")
+    for stream, (text, end) in enumerate(expected):
+        nats = found[stream].pop("nats")
+        assert nats == pytest.approx(score("gate " + text) - score("gate "), abs=1e-4)
+        assert found[stream] == {
+            "text": text,
+            "prime": "gate ",
+            "seed": 6,
+            "stream": stream,
+            "stop": end,
+            "characters": len(text),
+        }
+
+
+def test_json_is_one_line_of_ascii_whatever_is_drawn(charlstm: Run, indifferent: Path) -> None:
+    done = charlstm("sample", indifferent, "--prime", STRANGE[1:], *"--json --length 600".split())
+    assert done.stdout.isascii()
+    (line,) = done.stdout.decode().splitlines()
+    found = json.loads(line)
+    assert found["prime"] == STRANGE[1:]
+    assert set(found["text"]) == set(STRANGE)
+    assert found["nats"] == pytest.approx(600 * math.log(len(STRANGE)), rel=1e-5)
+
+
+def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path) -> None:
+    """Without the colours, the text is the same."""
+    options = f"sample {weights} --prime the --length 40 --seed 1 --color".split()
+    plain = charlstm(*options).stdout.decode()
+    assert "\x1b" not in plain
+    _, coloured = on_a_terminal(weights.parent, *options)
+    _, refused = on_a_terminal(weights.parent, *options, NO_COLOR="1")
+    assert "\x1b" not in refused
+    assert plain.replace("\n", "\r\n") in refused
+    assert re.search(r"\x1b\[38;5;16;48;5;\d+m", coloured)
+    bare = re.sub(r"\x1b\[[\d;]+m", "", coloured)
+    assert plain.replace("\n", "\r\n") in bare
 
 
 def test_without_a_prime_a_newline_opens_and_is_not_shown(charlstm: Run, weights: Path) -> None:

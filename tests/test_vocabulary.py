@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from charlstm.errors import CharlstmError
-from charlstm.vocabulary import Vocabulary, describe
+from charlstm.vocabulary import Vocabulary, code_points, describe
 
 
 def test_decode_undoes_encode() -> None:
@@ -12,13 +11,11 @@ def test_decode_undoes_encode() -> None:
     assert vocabulary.decode(ids) == "hello 学\n👩"
 
 
-def test_unknown_characters_are_each_named_once() -> None:
-    with pytest.raises(CharlstmError) as error:
-        Vocabulary("ab").encode("axébé\u0301x")
-    line = str(error.value)
-    assert line.count("U+0078") == line.count("U+00E9") == line.count("U+0301") == 1
-    assert "U+0061" not in line
-    assert "\n" not in line
+def test_only_characters_of_the_vocabulary_have_ids() -> None:
+    """The first id is a character's, too, and not what others get."""
+    ids, known = Vocabulary("aé学").look_up(code_points("xa学b\U0010ffff"))
+    assert list(known) == [False, True, True, False, False]
+    assert list(ids[known]) == [0, 2]
 
 
 @pytest.mark.parametrize(("size", "width"), [(2, 1), (256, 1), (257, 2), (65536, 2), (65537, 4)])

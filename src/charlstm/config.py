@@ -42,6 +42,8 @@ class Option:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     metavar: str = ""
+    short: str = ""
+    multiple: bool = False
 
     @property
     def flag(self) -> str:
@@ -62,6 +64,11 @@ class Option:
         """Say in words what is wrong with a value; empty if nothing is."""
         if value is None and self.optional:
             return ""
+        if self.multiple:
+            return next(filter(None, map(self._problem, value)), "")
+        return self._problem(value)
+
+    def _problem(self, value: Any) -> str:
         accepted = (int, float) if self.kind is float else (self.kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
@@ -95,9 +102,11 @@ def options(*records: type) -> list[Option]:
         for item in fields(record):
             hint = hints[item.name]
             optional = isinstance(hint, types.UnionType)
-            kind = typing.get_args(hint)[0] if optional else hint
+            multiple = typing.get_origin(hint) is tuple  # tuple[kind, ...]
+            kind = typing.get_args(hint)[0] if optional or multiple else hint
             default = None if item.default is MISSING else item.default
-            found.append(Option(item.name, kind, optional, default, **item.metadata))
+            rest = {"multiple": multiple, **item.metadata}
+            found.append(Option(item.name, kind, optional, default, **rest))
     return found
 
 
@@ -207,22 +216,89 @@ class RunConfig:
     )
 
 
+EPOCH = option(
+    "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
+)
+UNKNOWN = option(
+    "error", "At a character that the model has never seen.", choices=("error", "skip")
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """How a text is drawn."""
 
     prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
-    length: int = option(256, "Characters to draw.", low=0)
+    prime_file: str | None = option(
+        None, "Take the opening text from a file; -: from standard input.", metavar="FILE"
+    )
+    hide_prime: bool = option(default=False, help="Print only what is drawn.")
+    unknown: str = UNKNOWN
+    length: str = option(
+        "256", "Characters to draw; inf: until it is stopped.", pattern=r"\d+|inf", metavar="N|inf"
+    )
+    stop: tuple[str, ...] = option(
+        (),
+        "End before this text is drawn; may be given several times.",
+        pattern=r"(?s).+",
+        metavar="TEXT",
+    )
     samples: int = option(1, "Texts to draw; above 1, each is printed whole.", low=1)
+    separator: str = option("-" * 20, "A line between two texts; '': none.", metavar="TEXT")
+    json: bool = option(default=False, help="Print an object of JSON a text, one a line.")
+    output: str | None = option(
+        None, "Write to a file, when all is drawn.", metavar="FILE", short="-o"
+    )
+    color: bool = option(
+        default=False, help="On a terminal, shade what is drawn by how much it surprises the model."
+    )
+    interactive: bool = option(default=False, help="Answer line by line; :help tells more.")
     temperature: float = option(
         1.0, "Below 1 likelier characters, above 1 bolder ones; 0: always the likeliest.", low=0
+    )
+    top_k: int | None = option(None, "Draw from so many of the likeliest only.", low=1)
+    top_p: float | None = option(
+        None,
+        "Draw from the fewest of the likeliest that reach this probability.",
+        low=0,
+        high=1,
+        open_ends="low",
+    )
+    min_p: float | None = option(
+        None,
+        "Draw from those that have this share of the likeliest's probability.",
+        low=0,
+        high=1,
+        open_ends="high",
     )
     seed: int | None = option(
         None, "Start of the random numbers; by default, a fresh one.", low=0, high=SEED_LIMIT - 1
     )
-    epoch: str = option(
-        "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
+    epoch: str = EPOCH
+    device: str = DEVICE
+
+    @property
+    def characters(self) -> float:
+        """How many characters to draw."""
+        return float(self.length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """How a text is scored, and what is shown of it."""
+
+    batch_size: int | None = option(
+        None,
+        "Pieces of the text scored side by side, which is faster; each starts without context.",
+        low=1,
     )
+    per_line: bool = option(default=False, help="Score every line, too, with its line end.")
+    json: bool = option(default=False, help="Print an object of JSON.")
+    html: str | None = option(
+        None, "Write a page that shades each character by its surprisal.", metavar="FILE"
+    )
+    unknown: str = UNKNOWN
+    epoch: str = EPOCH
     device: str = DEVICE
 
 

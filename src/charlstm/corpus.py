@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
-from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary, code_points
+from charlstm.vocabulary import CODE_POINTS, FEWEST, Vocabulary, code_points, describe
 
 Ids = NDArray[np.unsignedinteger]
 
@@ -36,7 +36,7 @@ MARKS = (  # the longer first: UTF-32's begins with UTF-16's
 
 @dataclass(frozen=True)
 class Text:
-    """An open text: bytes that can be read twice."""
+    """An open text; to be encoded, its bytes must be such that they can be read twice."""
 
     name: str
     stream: BinaryIO
@@ -83,16 +83,24 @@ def open_text(path: str) -> Text:
     """
     if path == "-":
         raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
+    text = open_once(path)
+    if not stat.S_ISREG(os.fstat(text.stream.fileno()).st_mode):
+        text.stream.close()
+        raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
+    return text
+
+
+def open_once(path: str) -> Text:
+    """Open a text that is read once: any file, or, for ``-``, standard input.
+
+    Raises CharlstmError where there is none.
+    """
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - it lives as long as the record
+        return Text(path, open(0, "rb", closefd=False) if path == "-" else Path(path).open("rb"))
     except IsADirectoryError:
         raise CharlstmError(f"{path}: a directory; name a text file in it") from None
     except OSError as error:
         raise CharlstmError(f"{path}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
-    return Text(path, stream)
 
 
 def demo_text() -> Text:
@@ -234,11 +242,61 @@ def _counts(ids: Ids, vocab_size: int) -> list[int]:
     return counts.tolist()
 
 
+class Reading:
+    """One reading of a text for a model: its ids, and what the vocabulary does not have."""
+
+    def __init__(self, text: Text, vocabulary: Vocabulary) -> None:
+        self._text = text
+        self._vocabulary = vocabulary
+        self._unseen: dict[str, int] = {}  # where each is first, from 1
+        self.skipped = 0
+
+    def ids(self) -> Iterator[Ids]:
+        """Yield the ids in pieces, each of shape (some,), without characters that have none.
+
+        Raises CharlstmError for a text that is not UTF-8.
+        """
+        position = 1
+        for points in _Reader(self._text, None).code_points():
+            ids, known = self._vocabulary.look_up(points)
+            if not known.all():
+                self._note(points, np.flatnonzero(~known), position)
+                ids = ids[known]
+            position += len(points)
+            yield ids
+
+    def _note(
+        self, points: NDArray[np.unsignedinteger], unseen: NDArray[np.intp], position: int
+    ) -> None:
+        self.skipped += len(unseen)
+        distinct, first = np.unique(points[unseen], return_index=True)
+        for point, where in sorted(zip(distinct, unseen[first], strict=True), key=lambda p: p[1]):
+            self._unseen.setdefault(chr(point), position + int(where))
+
+    def account(self, unknown: str) -> str:
+        """Say what had to be left out of what was read; empty if nothing was.
+
+        ``unknown`` is error or skip. Raises CharlstmError at error.
+        """
+        if not self.skipped:
+            return ""
+        shown = (f"{describe(c)} at character {at:,}" for c, at in self._unseen.items())
+        listed = f"what the model has never seen: {', '.join(shown)}"
+        if unknown == "error":
+            raise CharlstmError(
+                f"{self._text.name}: it has {listed}; leave it out, or say --unknown skip"
+            )
+        return f"{self._text.name}: left out {self.skipped:,} of {listed}"
+
+
 class _Reader:
-    """One reading of a text, from its start to the size it had when it was opened."""
+    """One reading of a text, from its start to the size it had when it was opened.
+
+    Without a size, of a text that is read once, to its end.
+    """
 
     def __init__(
-        self, text: Text, size: int, advance: Callable[[int], object] | None = None
+        self, text: Text, size: int | None, advance: Callable[[int], object] | None = None
     ) -> None:
         self._text = text
         self._size = size
@@ -270,13 +328,16 @@ class _Reader:
         self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
 
     def _chunks(self) -> Iterator[bytes]:
-        left = self._size
-        self._text.stream.seek(0)
+        left = math.inf if self._size is None else self._size
+        if self._size is not None:
+            self._text.stream.seek(0)
         while left:
             try:
-                chunk = self._text.stream.read(min(CHUNK_BYTES, left))
+                chunk = self._text.stream.read(int(min(CHUNK_BYTES, left)))
             except OSError as error:
                 raise CharlstmError(f"{self._text.name}: {error.strerror}") from None
+            if not chunk and self._size is None:
+                return
             if not chunk:
                 raise _changed(self._text.name)
             self._digest.update(chunk)

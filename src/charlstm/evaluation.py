@@ -1,6 +1,6 @@
 """How well a model predicts a stream of ids: nats and bits per character. Knows no text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,26 @@ class Evaluation:
         return self.nats / self.characters
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a model made of one window.
+
+    ``nats`` (B, T), float64, are those of the targets, 0 where there is none. ``spans`` has for
+    each lane its row, the index of its first target in the text, and how many there are.
+    ``guesses`` (B, T, K) are the ids of the likeliest characters, ``chances`` their probabilities.
+    """
+
+    nats: NDArray[np.float64]
+    spans: list[tuple[int, int, int]]
+    guesses: NDArray[np.int32]
+    chances: NDArray[np.float32]
+
+
+def default_lanes(count: int, batch_size: int) -> int:
+    """Return into how many lanes a text of so many ids is cut: min(B, N // 4096), at least 1."""
+    return max(1, min(batch_size, count // CHARACTERS_PER_LANE))
+
+
 def evaluate(
     model: CharacterModel,
     ids: Ids,
@@ -37,48 +57,59 @@ def evaluate(
     lanes: int | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> Evaluation:
+    """Predict every id but the first, as ``predict`` does, and sum up.
+
+    ``tick`` is called after each window; what it raises ends the evaluation.
+    """
+    lanes = lanes or default_lanes(len(ids), model.batch_size)
+    nats = 0.0
+    for prediction in predict(model, ids, sequence_length=sequence_length, lanes=lanes):
+        nats += float(np.sum(prediction.nats))
+        tick()
+    return Evaluation(nats, len(ids) - 1, lanes)
+
+
+def predict(
+    model: CharacterModel, ids: Ids, *, sequence_length: int, lanes: int, guesses: int = 0
+) -> Iterator[Prediction]:
     """Predict every id but the first exactly once; leave the model's state as it was.
 
-    N ids make N - 1 predictions, cut into contiguous lanes in their order; each lane starts from
-    a zero state. ``lanes`` defaults to min(B, N // 4096), at least 1, and is at most B. Rows and
-    columns without a lane's character weigh 0. ``ids`` must be two or more.
-
-    ``tick`` is called before each window; what it raises ends the evaluation.
+    N ids make N - 1 predictions, cut into contiguous lanes, at most B, in their order; each lane
+    starts from a zero state. Rows and columns without a lane's character weigh 0. ``ids`` must be
+    two or more. ``guesses`` is K, how many of the likeliest characters are told.
     """
     count = len(ids) - 1
-    lanes = lanes or max(1, min(model.batch_size, len(ids) // CHARACTERS_PER_LANE))
-    ends = pairwise(lane * count // lanes for lane in range(lanes + 1))
-    pieces = [ids[start : stop + 1] for start, stop in ends]  # the last id is only a target
+    starts = [lane * count // lanes for lane in range(lanes + 1)]
+    pieces = [ids[start : stop + 1] for start, stop in pairwise(starts)]  # the last: a target only
     state = model.state()
     model.reset_state()
-    nats = 0.0
     try:
         for start in range(0, max(map(len, pieces)) - 1, sequence_length):
-            tick()
             window = np.zeros((model.batch_size, sequence_length + 1), ids.dtype)
             weights = np.zeros((model.batch_size, sequence_length))
+            spans = []
             for lane, piece in enumerate(pieces):
                 part = piece[start : start + sequence_length + 1]
                 window[lane, : len(part)] = part
-                weights[lane, : max(0, len(part) - 1)] = 1
-            nats += float(np.sum(weights * _nats(model, window)))
+                targets = max(0, len(part) - 1)
+                weights[lane, :targets] = 1
+                spans.append((lane, starts[lane] + start + 1, targets))
+            found = _device_predictions(model, tf.constant(window), guesses)
+            nats, chances, best = (array.numpy() for array in found)
+            yield Prediction(weights * nats.astype(np.float64), spans, best, chances)
     finally:
         model.set_state(state)
-    return Evaluation(nats, count, lanes)
-
-
-def _nats(model: CharacterModel, window: Ids) -> NDArray[np.float64]:
-    """Return the nats of each target of a window (B, T + 1), shape (B, T), float64."""
-    nats: NDArray[np.float64] = _device_nats(model, tf.constant(window)).numpy().astype(np.float64)
-    return nats
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
-def _device_nats(model: CharacterModel, window: Any) -> Any:
+def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any:
+    """Return the nats (B, T) of a window (B, T + 1), and the likeliest ids with their chances."""
     window = tf.cast(window, tf.int32)
-    return nats(model(window[:, :-1]), window[:, 1:])
+    logits = model(window[:, :-1])
+    best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)
+    return nats(logits, window[:, 1:]), best.values, best.indices
 
 
 def nats(logits: Any, targets: Any) -> Any:
-    """Return -ln softmax(logits)[target] for logits (B, T, V) and targets (B, T)."""
+    """Return -ln softmax(logits)[target] for logits (..., V) and targets (...)."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)

@@ -1,6 +1,8 @@
 """Prime, then draw: the compiled generation loop. Ids and logits; knows no text."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,17 +10,80 @@ from numpy.typing import NDArray
 
 from charlstm.backend import tf
 from charlstm.checkpoint import Checkpoint
-from charlstm.model import build_model
+from charlstm.evaluation import nats
+from charlstm.model import State, build_model
 
 CHUNK = 32  # characters of one call: few enough to stream, enough to hide what a call costs
 DRAWN = -1  # in place of an id that is forced
 
+Mark = tuple[State, NDArray[np.int32], list[np.random.Generator]]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What of a distribution can be drawn; each works on what the one before it left.
+
+    ``top_k``: so many of the likeliest characters. ``top_p``: the fewest of the likeliest whose
+    mass reaches this share. ``min_p``: those at least so likely, relative to the likeliest. Of
+    equally likely ones, the lower id is the likelier.
+    """
+
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def apply(self, weights: Any) -> Any:
+        """Return weights (B, V), of which the largest of a row is 1, with 0 for what is left out.
+
+        Filters are known when the loop is traced: those that are not set cost nothing.
+        """
+        size = weights.shape[-1]
+        count: Any = size if self.top_k is None else min(self.top_k, size)
+        # At 1 nothing goes, not even what is too small to change a sum.
+        share = None if self.top_p == 1 else self.top_p
+        if count < size or share is not None:
+            falling = tf.sort(weights, -1, "DESCENDING")[:, :count]
+            least = falling[:, -1:]
+            if share is not None:
+                before = tf.cumsum(falling, -1, exclusive=True)
+                reached = share * tf.reduce_sum(falling, -1, keepdims=True)
+                count = tf.reduce_sum(tf.cast(before < reached, tf.int32), -1, keepdims=True)
+                least = tf.gather(falling, count - 1, batch_dims=1)
+            # To find their places among equals costs less than to sort them with their ids.
+            above, equal = weights > least, weights == least
+            room = count - tf.reduce_sum(tf.cast(above, tf.int32), -1, keepdims=True)
+            first = tf.cumsum(tf.cast(equal, tf.int32), -1) <= room
+            weights = tf.where(above | (equal & first), weights, 0)
+        return tf.where(weights >= self.min_p, weights, 0) if self.min_p else weights
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Some characters of each text: ids and nats, both of shape (samples, some).
+
+    Nats are those under the model's own softmax, whatever the temperature and the filters.
+    """
+
+    ids: NDArray[np.int32]
+    nats: NDArray[np.float32]
+
 
 class Sampler:
-    """A stateful model that writes ``samples`` texts side by side, and the compiled loop."""
+    """A stateful model that writes ``samples`` texts side by side, and the compiled loop.
 
-    def __init__(self, checkpoint: Checkpoint, *, cudnn: bool, samples: int = 1) -> None:
+    The character last read or written is fed to the model with the one after it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        cudnn: bool,
+        samples: int = 1,
+        filters: Filters | None = None,
+    ) -> None:
         self._samples = samples
+        self._filters = filters or Filters()
         self._model = build_model(
             checkpoint.model, len(checkpoint.vocabulary), batch_size=samples, cudnn=cudnn
         )
@@ -31,6 +96,7 @@ class Sampler:
                 tf.TensorSpec((samples,), tf.int32),
                 tf.TensorSpec((CHUNK,), tf.int32),
                 tf.TensorSpec((CHUNK, samples), tf.float64),
+                tf.TensorSpec((), tf.int32),
                 tf.TensorSpec((), tf.float64),
             ],
         )
@@ -40,49 +106,105 @@ class Sampler:
         self._model.set_arrays(checkpoint.arrays)
 
     def sample(
-        self, prime: NDArray[np.int32], length: int, *, temperature: float, seed: int
-    ) -> Iterator[NDArray[np.int32]]:
-        """Yield the drawn ids in pieces, each of shape (samples, some), ``length`` in all.
+        self, prime: NDArray[np.int32], length: float, *, temperature: float, seed: int
+    ) -> Iterator[Drawn]:
+        """Begin with a prime and write; where nothing is to be drawn, nothing needs to be read."""
+        if length:
+            self.begin(prime, seed=seed)
+            yield from self.write(length, temperature=temperature)
 
-        The prime, at least one id, is consumed once, by the same loop: its ids are forced where
-        others are drawn. Character t of text i takes the t-th number of stream i of ``uniforms``.
+    def begin(self, prime: NDArray[np.int32], *, seed: int) -> None:
+        """Forget everything, and read a prime of at least one id.
+
+        Character t that is drawn in text i will take the t-th number of stream i of ``uniforms``.
         """
-        streams = [uniforms(seed, stream) for stream in range(self._samples)]
+        self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
-        previous, rest = np.full(self._samples, prime[0]), prime[1:]
-        while length > 0:
-            given, rest = rest[:CHUNK], rest[CHUNK:]
+        self._previous = np.full(self._samples, prime[0], np.int32)
+        self.read(prime[1:])
+
+    def read(self, ids: NDArray[np.int32]) -> None:
+        """Read more, in all texts: the same loop, which takes these ids where it would draw."""
+        numbers = np.zeros((CHUNK, self._samples))
+        for start in range(0, len(ids), CHUNK):
+            given = ids[start : start + CHUNK]
             plan = np.full(CHUNK, DRAWN, np.int32)
             plan[: len(given)] = given
-            numbers = np.zeros((CHUNK, self._samples))
-            for stream, uniform in enumerate(streams):
-                numbers[len(given) :, stream] = uniform.random(CHUNK - len(given))
-            ids = self._chunk(previous, plan, numbers, temperature).numpy()
-            previous = ids[-1]
-            drawn = ids[len(given) :][:length]
-            length -= len(drawn)
-            if len(drawn):
-                yield drawn.T
+            self._advance(len(given), plan, numbers, 1)
 
-    def _generate(self, previous: Any, plan: Any, numbers: Any, temperature: Any) -> Any:
-        """Feed ids one by one, each the next one's past: ids (CHUNK, B).
+    def write(self, length: float, *, temperature: float) -> Iterator[Drawn]:
+        """Yield what is drawn, in pieces, ``length`` characters of each text in all.
+
+        Between two pieces the model has read just what was yielded.
+        """
+        plan = np.full(CHUNK, DRAWN, np.int32)
+        while length > 0:
+            count = int(min(CHUNK, length))
+            numbers = np.zeros((CHUNK, self._samples))
+            for stream, uniform in enumerate(self._streams):
+                numbers[:count, stream] = uniform.random(count)
+            yield self._advance(count, plan, numbers, temperature)
+            length -= count
+
+    def state(self) -> State:
+        """Return the model's state: all but the last character has gone into it."""
+        return self._model.state()
+
+    def mark(self) -> Mark:
+        """Return where all texts are, to go back to."""
+        return self.state(), self._previous, copy.deepcopy(self._streams)
+
+    def go_back(self, mark: Mark) -> None:
+        """Forget what was read and drawn since a mark; it serves once."""
+        state, self._previous, self._streams = mark
+        self._model.set_state(state)
+
+    def chances(self) -> NDArray[np.float32]:
+        """Return the probabilities of the next ids by the model's own softmax, (samples, V)."""
+        state = self.state()
+        logits = self._model(self._previous[:, None])[:, 0]
+        self._model.set_state(state)
+        found: NDArray[np.float32] = tf.nn.softmax(logits).numpy()
+        return found
+
+    def _advance(
+        self,
+        count: int,
+        plan: NDArray[np.int32],
+        numbers: NDArray[np.float64],
+        temperature: float,
+    ) -> Drawn:
+        found = self._chunk(self._previous, plan, numbers, count, temperature)
+        ids, costs = (array.numpy()[:count] for array in found)
+        self._previous = ids[-1]
+        return Drawn(ids.T, costs.T)
+
+    def _generate(
+        self, previous: Any, plan: Any, numbers: Any, count: Any, temperature: Any
+    ) -> Any:
+        """Feed ``count`` ids one by one, each the next one's past: ids and nats (CHUNK, B).
 
         ``previous`` (B,) is fed first. ``plan`` (CHUNK,) has the ids that are forced and DRAWN
         elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
         """
-        ids = tf.TensorArray(tf.int32, CHUNK, element_shape=(self._samples,))
+        shape = (self._samples,)
+        arrays = (
+            tf.TensorArray(tf.int32, CHUNK, element_shape=shape),
+            tf.TensorArray(tf.float32, CHUNK, element_shape=shape),
+        )
 
-        def step(t: Any, current: Any, ids: Any) -> Any:
+        def step(t: Any, current: Any, ids: Any, costs: Any) -> Any:
             logits = self._model(current[:, None])[:, 0]
-            drawn = draw(logits, numbers[t], temperature)
+            drawn = draw(logits, numbers[t], temperature, self._filters)
             following = tf.where(plan[t] == DRAWN, drawn, plan[t])
-            return t + 1, following, ids.write(t, following)
+            cost = nats(logits, following)
+            return t + 1, following, ids.write(t, following), costs.write(t, cost)
 
-        _, _, ids = tf.while_loop(lambda t, *_: t < CHUNK, step, (0, previous, ids))
-        return ids.stack()
+        found = tf.while_loop(lambda t, *_: t < count, step, (0, previous, *arrays))
+        return [array.stack() for array in found[2:]]
 
 
-def draw(logits: Any, numbers: Any, temperature: Any) -> Any:
+def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = None) -> Any:
     """Return an id for each row of logits (B, V) from its uniform number in [0, 1), shape (B,).
 
     The id is the first, in vocabulary order, whose cumulative probability exceeds the number; at
@@ -93,9 +215,12 @@ def draw(logits: Any, numbers: Any, temperature: Any) -> Any:
     temperature = tf.convert_to_tensor(temperature, tf.float64)
     divisor = tf.where(temperature > 0, temperature, 1)
     weights = tf.exp((logits - tf.reduce_max(logits, -1, keepdims=True)) / divisor)
-    cumulative = tf.cumsum(weights, axis=-1)
-    below = tf.cast(cumulative <= numbers[:, None] * cumulative[:, -1:], tf.int32)
-    drawn = tf.minimum(tf.reduce_sum(below, -1), tf.shape(logits)[-1] - 1)
+    if filters:
+        weights = filters.apply(weights)
+    # Sums may round differently where nothing is added: what weighs 0 is left out by name.
+    cumulative = tf.where(weights > 0, tf.cumsum(weights, axis=-1), 0)
+    above = cumulative > numbers[:, None] * tf.reduce_max(cumulative, -1, keepdims=True)
+    drawn = tf.argmax(above, -1, output_type=tf.int32)
     return tf.where(temperature > 0, drawn, tf.argmax(logits, -1, output_type=tf.int32))
 
 

@@ -8,8 +8,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError
-
 FEWEST = 2  # characters of a vocabulary: a choice needs two
 CODE_POINTS = 0x110000  # one more than the highest code point of Unicode
 
@@ -35,19 +33,18 @@ class Vocabulary:
         table[code_points(self.characters)] = np.arange(len(self))
         return table
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """Return the ids of a text, shape (N,).
+    def look_up(
+        self, points: NDArray[np.unsignedinteger]
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
+        """Return the ids of some code points, shape (N,), and which of them really have one."""
+        ids = self.table.take(points)
+        return ids, code_points(self.characters)[ids] == points
 
-        Raises CharlstmError for characters outside the vocabulary, naming each once.
-        """
-        known = set(self.characters)
-        unknown = sorted(set(text) - known)
-        if unknown:
-            raise CharlstmError(
-                f"the model has never seen {', '.join(map(describe, unknown))}: "
-                "leave out what is not in its vocabulary"
-            )
-        return self.table[code_points(text)].astype(np.int32)
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Return the ids of a text that has no other characters, shape (N,)."""
+        ids, known = self.look_up(code_points(text))
+        assert known.all()
+        return ids.astype(np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text that has these ids."""

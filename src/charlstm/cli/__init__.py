@@ -17,6 +17,7 @@ from charlstm import __version__
 from charlstm.cli import interrupt
 from charlstm.cli.doctor import doctor
 from charlstm.cli.sample import sample
+from charlstm.cli.score import score
 from charlstm.cli.show import show
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
@@ -64,11 +65,13 @@ def program() -> None:
     \b
     charlstm train input.txt
     charlstm sample --prime "LSTM based"
+    charlstm score held-out.txt
     """
 
 
 program.add_command(train)
 program.add_command(sample)
+program.add_command(score)
 program.add_command(show)
 program.add_command(doctor)
 

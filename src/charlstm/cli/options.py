@@ -62,12 +62,13 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
         return value
 
     ends = f"  [{item.range}]" if item.range else ""
+    names = [name for name in (item.short, item.flag, item.name) if name]
     return click.option(
-        item.flag,
-        item.name,
+        *names,
         type=click.Choice(item.choices) if item.choices else item.kind,
         default=item.default,
-        show_default=item.default not in (None, False, ""),
+        show_default=item.default not in (None, False, "", ()),
+        multiple=item.multiple,
         is_flag=item.kind is bool,
         metavar=item.metavar or None,
         help=item.help + ends,

@@ -80,7 +80,7 @@ class Progress:
         """Return what is to be told how many bytes were read; the text is read twice."""
         if not self._terminal:
             return None
-        self._bar = _bar("encoding", 2 * text.stamp()[0], "B", delay=0.5)
+        self._bar = bar("encoding", 2 * text.stamp()[0], "B", delay=0.5)
         return self._bar.update  # type: ignore[no-any-return] # tqdm's types do not say
 
     def describe_text(self, corpus: Corpus, windows: Windows, validation: Ids) -> None:
@@ -188,11 +188,11 @@ class Progress:
         sampler.load(checkpoint)
         drawn = sampler.sample(
             checkpoint.vocabulary.encode(opening(checkpoint.vocabulary)),
-            SampleConfig().length,
+            SampleConfig().characters,
             temperature=SampleConfig().temperature,
             seed=self._config.seed,
         )
-        self.say("".join(checkpoint.vocabulary.decode(ids) for (ids,) in drawn) + "\n")
+        self.say("".join(checkpoint.vocabulary.decode(piece.ids[0]) for piece in drawn) + "\n")
         return sampler
 
     def _show_epoch(self, report: EpochReport) -> None:
@@ -207,7 +207,7 @@ class Progress:
     def _move_bar(self, report: StepReport) -> None:
         size = self._config.batch_size * self._config.sequence_length
         if self._bar is None:
-            self._bar = _bar(f"epoch {report.epoch}", report.steps * size, " characters")
+            self._bar = bar(f"epoch {report.epoch}", report.steps * size, " characters")
             self._bar.update((report.step - 1) * size)  # of a training that was resumed
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
         self._bar.update(size)
@@ -222,7 +222,8 @@ def architecture(model: ModelConfig) -> str:
     return ", ".join([first, *more])
 
 
-def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
+def bar(what: str, total: int, unit: str, *, delay: float = 0, hidden: bool = False) -> Any:
+    """Put up a bar on stderr."""
     from tqdm import tqdm
 
     return tqdm(
@@ -233,6 +234,7 @@ def _bar(what: str, total: int, unit: str, *, delay: float = 0) -> Any:
         leave=False,
         dynamic_ncols=True,
         delay=delay,
+        disable=hidden,
         file=sys.stderr,
     )
 

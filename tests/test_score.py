@@ -1,0 +1,90 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import STRANGE, Run, lines_of
+from oracle import Oracle
+
+from charlstm import checkpoint
+from charlstm.evaluation import evaluate
+from charlstm.history import bits_per_char
+from charlstm.model import build_model
+
+
+@pytest.fixture
+def weights(trained: Path) -> Path:
+    return trained / "epoch-002.weights.h5"
+
+
+def test_the_score_is_the_oracles_and_prints_a_table(
+    charlstm: Run, trained: Path, weights: Path, text: str
+) -> None:
+    """From standard input, longer than a window; two characters are not known."""
+    part = text[:1500]
+    done = charlstm(
+        *("score", trained, "-", "--epoch", "2", "--unknown", "skip"),
+        given=f"\ufeff☃{part}☃".encode(),
+    )
+    bits = Oracle(weights).nats(part).sum() / 1499 / math.log(2)
+    rows = [line.rsplit(maxsplit=1) for line in done.stdout.decode().splitlines()]
+    assert [name for name, _ in rows] == [
+        *("bits per character", "nats per character", "characters", "skipped", "lanes")
+    ]
+    assert float(rows[0][1]) == pytest.approx(bits, abs=1e-4)
+    assert [value for _, value in rows[2:]] == ["1,499", "2", "1"]
+    assert lines_of(done.stderr)[1].startswith(
+        "-: left out 2 of what the model has never seen: '☃'"
+    )
+
+
+def test_side_by_side_it_is_what_validation_computes(
+    charlstm: Run, weights: Path, text: str, tmp_path: Path
+) -> None:
+    whole = text * 6  # enough for more than one lane
+    (tmp_path / "some.txt").write_text(whole, "utf-8", newline="")
+    read = checkpoint.read(weights)
+    model = build_model(read.model, len(read.vocabulary), batch_size=3, cudnn=False)
+    model.set_arrays(read.arrays)
+    ids = read.vocabulary.encode(whole).astype(np.uint8)
+    expected = evaluate(model, ids, sequence_length=10)
+    assert expected.lanes > 1
+    done = charlstm("score", weights, "some.txt", *"--batch-size 3 --json --per-line".split())
+    *lines, found = map(json.loads, done.stdout.decode().splitlines())
+    assert found == {
+        "characters": len(whole) - 1,
+        "nats_per_char": pytest.approx(expected.nats_per_char, abs=1e-5),
+        "bits_per_char": pytest.approx(bits_per_char(expected.nats_per_char), abs=1e-5),
+        "skipped": 0,
+        "lanes": expected.lanes,
+    }
+    owned = whole.splitlines(keepends=True)
+    assert [line["line"] for line in lines] == list(range(1, len(owned) + 1))
+    counts = [len(line) for line in owned]
+    counts[0] -= 1  # the first character is not predicted
+    assert [line["characters"] for line in lines] == counts
+    nats = sum(line["nats_per_char"] * line["characters"] for line in lines)
+    assert nats == pytest.approx(expected.nats, rel=1e-6)
+    oracle = Oracle(weights).nats("".join(owned[:5]))
+    ends = np.cumsum(counts[:5])
+    for line, start, end in zip(lines, [0, *ends], ends, strict=False):
+        assert line["nats_per_char"] == pytest.approx(oracle[start:end].mean(), abs=1e-4)
+
+
+def test_an_indifferent_model_scores_log2_of_its_vocabulary(
+    charlstm: Run, indifferent: Path
+) -> None:
+    """A line without a prediction has no mean."""
+    text = "\n\n" + STRANGE + "\n" + STRANGE
+    done = charlstm("score", indifferent, "-", "--per-line", given=text.encode())
+    heading, *lines = done.stdout.decode().splitlines()
+    bits = f"{math.log2(len(STRANGE)):.4f}"
+    count = text.count("\n") + 1
+    assert heading.split() == "line characters bits per character".split()
+    assert lines[0].split() == ["1", "0", "-"]
+    assert [line.split()[::2] for line in lines[1:count]] == [
+        [str(n), bits] for n in range(2, count + 1)
+    ]
+    assert lines[count] == ""
+    assert lines[count + 1].split()[-1] == bits
