@@ -11,13 +11,13 @@ demo: $(VENV)/installed
 	@echo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # Slower checks: a training killed 50 times and at each point of a save, stopped before each step in
 # ten configurations; 100,000 damaged weights files.

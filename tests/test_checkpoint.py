@@ -139,7 +139,7 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a format that is no number": (lambda f: describe(f, format="1"), "no format that is int"),
     "another cell": (
         lambda f: describe(f, model={"cell": "gru", "units": 5, "layers": 2, "dropout": 0.1}),
-        "do not fit its description",
+        "layers/lstm does not belong in it",
     ),
     "an unknown cell": (
         lambda f: describe(f, model={"cell": "mamba", "units": 5, "layers": 2, "dropout": 0.1}),

@@ -63,7 +63,7 @@ def test_the_source_for_a_shell_asks_this_program(shell: str, program: Path) -> 
 
 
 def test_commands_options_and_their_choices_are_completed(program: Path) -> None:
-    assert completions(program, "charlstm s") == ["plain,sample", "plain,show"]
+    assert completions(program, "charlstm s") == ["plain,sample", "plain,score", "plain,show"]
     assert completions(program, "charlstm --version tr") == ["plain,train"]
     assert completions(program, "charlstm train --unit") == ["plain,--units"]
     assert completions(program, "charlstm train --optimizer ada") == ["plain,adam", "plain,adagrad"]

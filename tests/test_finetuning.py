@@ -58,7 +58,7 @@ def test_a_training_begins_with_a_model_of_another_text(
     shown = "\n".join(lines_of(done.stderr))
     assert "begins:  with a model of 27 characters; new to it: ',' (U+002C)" in shown
     assert "not in this text: 'c' (U+0063), 'f' (U+0066)" in shown
-    assert "model:   2 x LSTM(24), dropout 0: " in shown
+    assert "model:   2 x LSTM(24), dropout 0.0: " in shown
     run = words.parent / "checkpoints/words"
     assert f'init_from = "{trained}"' in (run / "config.toml").read_text()
     file = run / "epoch-001.weights.h5"

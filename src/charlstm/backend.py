@@ -25,17 +25,18 @@ def _quiet_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        except Exception:  # not Ctrl+C
-            captured.seek(0)
-            os.write(saved, captured.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    try:  # from before it is turned away: Ctrl+C can come just behind that
+        with tempfile.TemporaryFile() as captured:
+            os.dup2(captured.fileno(), 2)
+            try:
+                yield
+            except Exception:  # not Ctrl+C
+                captured.seek(0)
+                os.write(saved, captured.read())
+                raise
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 # Set, not merely defaulted: another backend chosen for other programs is not ours, nor are the
