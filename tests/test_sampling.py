@@ -74,6 +74,14 @@ def test_chunks_do_not_change_the_text(
     assert write(read, LONG, 90, 1) == expected
 
 
+def test_the_loop_is_traced_once_whatever_is_read_and_drawn(read: Checkpoint) -> None:
+    sampler = Sampler(read, cudnn=False)
+    for prime, length, temperature in (("t", 1, 0), (LONG, 70, 0.5), ("the", 40, 1)):
+        ids = read.vocabulary.encode(prime)
+        assert list(sampler.sample(ids, length, temperature=temperature, seed=1))
+    assert sampler._chunk.experimental_get_tracing_count() == 1  # noqa: SLF001 - TensorFlow counts
+
+
 def test_a_longer_text_begins_with_the_shorter(read: Checkpoint) -> None:
     assert write(read, "the", 300, 1).startswith(write(read, "the", 45, 1))
 
