@@ -155,6 +155,15 @@ def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
     assert used["epochs"] == 2
 
 
+def test_what_the_demo_has_by_itself_is_not_asked_for(charlstm: Run, tmp_path: Path) -> None:
+    options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0"
+    assert charlstm("train", *options.split()).returncode == 0
+    again = charlstm("train", "--demo", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert lines_of(again.stderr)[-1].startswith("finished already")
+    assert (tmp_path / "checkpoints/demo").is_dir()
+
+
 def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),

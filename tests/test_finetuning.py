@@ -8,7 +8,8 @@ from oracle import Oracle
 
 from charlstm import checkpoint
 from charlstm.checkpoint import Checkpoint
-from charlstm.config import ModelConfig
+from charlstm.cli.settings import RECORDS, Command, settings
+from charlstm.config import ModelConfig, options, read_toml
 from charlstm.finetuning import fit
 from charlstm.vocabulary import Vocabulary
 
@@ -68,6 +69,15 @@ def test_a_training_begins_with_a_model_of_another_text(
     again = charlstm("train", "words.txt", "--resume")
     assert again.returncode == 0
     assert lines_of(again.stderr)[-1].startswith("finished already")
+
+
+def test_a_presets_architecture_gives_way_to_the_models(trained: Path) -> None:
+    values = {item.name: item.default for item in options(*RECORDS)}
+    values |= read_toml("char-rnn", RECORDS)
+    base = checkpoint.read(trained / "epoch-001.weights.h5")
+    chosen = settings(Command("x", "char-rnn", values, set(), {"units", "layers"}), base=base)
+    assert chosen.model == base.model
+    assert chosen.config.optimizer == "rmsprop"
 
 
 def test_another_architecture_than_that_of_the_model_is_refused(

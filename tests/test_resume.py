@@ -124,7 +124,7 @@ def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
     for arguments, complaint in {
         "words.txt --units 25": "--units 25: the run in checkpoints/words has 24",
         "words.txt --epochs 1": f"--epochs 1: the run in checkpoints/words has {EPOCHS}",
-        "words.txt --epsilon 0.1": "--epsilon 0.1: the run in checkpoints/words has None",
+        "words.txt --epsilon 0.1": "--epsilon 0.1: the run in checkpoints/words has none",
         "words.txt --config keras-2016": "--units",
         "other.txt --run checkpoints/words": "other.txt: not the text that the run",
     }.items():
@@ -163,12 +163,25 @@ def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) 
     shown = lines_of(err)
     warning = next(line for line in shown if line.startswith("warning:"))
     assert "damaged" in warning
-    assert "after epoch 1 is lost" in warning
+    assert f"at least {(EPOCHS - 1) * 527:,} steps after epoch 1 are lost" in warning
     history, files = outcome(run)
     expected, good = outcome(whole)
     steps = [(line["epoch"], line.get("step")) for line in history]
     assert steps == [(line["epoch"], line.get("step")) for line in expected]
     assert files[0] == good[0]
+
+
+def test_a_saved_state_of_another_run_is_refused(whole: Path) -> None:
+    folder = whole.parents[1]
+    (folder / "reversed.txt").write_text(LONG_TEXT[::-1], "utf-8")  # the same vocabulary
+    start(folder, "train", "reversed.txt", *LONG, "--max-steps", "1").communicate(timeout=300)
+    run = folder / "checkpoints/mixed"
+    shutil.copytree(whole, run)
+    shutil.copy(folder / "checkpoints/reversed/resume.weights.h5", run)
+    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "has the state of another model or text; put" in lines_of(err)[-1]
 
 
 def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:

@@ -67,6 +67,16 @@ def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
     assert read == [run.epoch_path(1), run.epoch_path(2), run.epoch_path(3)]
 
 
+def test_history_until_an_epoch_without_a_line_is_that_until_the_one_before(
+    tmp_path: Path,
+) -> None:
+    run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2})
+    size = (run.path / "history.jsonl").stat().st_size
+    assert run.history_until(3) == run.history_until(2) == size
+    assert 0 < run.history_until(1) < size
+    assert run.history_until(0) == 0
+
+
 def test_a_line_cut_short_or_not_finite_is_no_candidate(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 2.0, 2: 1.5})
     run.epoch_path(3).touch()

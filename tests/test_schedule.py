@@ -12,14 +12,14 @@ STEPS, EPOCHS = 10, 5
 def rates(**options: Any) -> list[float]:
     """Return the rate of each step of five epochs of ten, in shares of the learning rate."""
     config = TrainConfig(learning_rate=0.5, epochs=EPOCHS, **options)
-    schedule = Schedule(config, STEPS, length(config, STEPS))
+    schedule = Schedule(config, STEPS)
     places = [(epoch + 1, step + 1) for epoch in range(EPOCHS) for step in range(STEPS)]
     return [schedule.rate(*place) / 0.5 for place in places]
 
 
 def test_constant_is_the_learning_rate_itself() -> None:
     config = TrainConfig(learning_rate=0.002)
-    assert Schedule(config, STEPS, 10**6).rate(3, 4) == 0.002
+    assert Schedule(config, STEPS).rate(3, 4) == 0.002
     assert set(rates()) == {1.0}
 
 
@@ -48,6 +48,17 @@ def test_cosine_ends_with_the_last_step_that_is_made_and_stays_there() -> None:
     found = rates(schedule="cosine", max_steps=20)
     assert found[9] == pytest.approx(0.51)
     assert found[19:] == pytest.approx([0.02] * 31)
+
+
+def test_a_training_made_longer_keeps_the_schedule_of_its_epochs() -> None:
+    found = rates(schedule="cosine", schedule_epochs=2)
+    assert found[9] == pytest.approx(0.51)
+    assert found[19:] == pytest.approx([0.02] * 31)
+
+
+def test_length_is_that_of_the_epochs_or_of_the_most_steps() -> None:
+    assert length(TrainConfig(epochs=5, schedule_epochs=2), STEPS) == 50
+    assert length(TrainConfig(epochs=5, max_steps=17), STEPS) == 17
 
 
 def test_a_warmup_longer_than_the_training_divides_by_nothing() -> None:

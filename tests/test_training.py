@@ -59,6 +59,11 @@ def training_in(
         yield trainer, train(trainer, Job(model, Vocabulary("abcdefg"), (IDS, validation), run))
 
 
+def job_of(run: RunFolder, **resume: Any) -> Job:
+    """Return the job that ``training_in`` has begun."""
+    return Job(MODEL, Vocabulary("abcdefg"), (IDS, IDS[:0]), run, **resume)
+
+
 def run_training(folder: Path, *records: Any, **options: Any) -> Trained:
     """Train to the end."""
     with training_in(folder, *records, **options) as (_, reports):
@@ -183,7 +188,7 @@ def test_patience_ends_a_training_that_gets_no_better_and_can_be_raised(tmp_path
     assert done.run.best_epoch() == 1
     config = TrainConfig(batch_size=B, sequence_length=T, epochs=9, patience=2)
     read, windows = checkpoint.read(done.run.resume_path), Windows(IDS, B, T)
-    at = position(read, done.run)
+    at = position(read, job_of(done.run))
     assert finished(at, config, windows, done.run)
     assert not finished(at, replace(config, patience=3), windows, done.run)
 
@@ -245,7 +250,7 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
         0, model, letters, trainer.model.arrays(), resume=Resume({}, trainer.states())
     )
 
-    def go_on(run: RunFolder, stop: int, **resume: Any) -> list[Any]:
+    def go_on(run: RunFolder, stop: int, read: Checkpoint | None = None) -> list[Any]:
         """Train until so many steps are done."""
         done: list[Any] = []
         job = Job(
@@ -254,8 +259,9 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
             (ids, IDS[:31]),
             run,
             stopped=lambda: sum(isinstance(r, StepReport) for r in done) >= stop,
-            **resume,
         )
+        if read:
+            job = replace(job, resume=read, at=position(read, job))
         done.extend(train(trainer, job))  # one by one: the job looks at it
         return done
 
@@ -269,7 +275,7 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
             first = go_on(run, stop)
         read = checkpoint.read(run.resume_path)
         trainer.model.reset_state()
-        second = go_on(run, 99, resume=read, at=position(read, run))
+        second = go_on(run, 99, read)
         steps = [report for report in first + second if isinstance(report, StepReport)]
         assert steps == [report for report in whole if isinstance(report, StepReport)]
         assert outcome(run.path) == outcome(tmp_path / "whole")
@@ -336,6 +342,16 @@ def test_gradients_are_clipped_one_by_one(limit: float) -> None:
         assert_allclose(found, w - np.clip(g, -limit, limit), atol=1e-6)
 
 
+@pytest.mark.parametrize("limits", [{"clip_value": 0.1}, {"clip_norm": 0.1}])
+def test_a_gradient_that_overflows_is_no_step(limits: dict[str, float]) -> None:
+    options = {"clip_norm": 0.0, "optimizer": "sgd", "precision": "float16", **limits}
+    trainer = Trainer(MODEL, settings(**options), V, cudnn=False)
+    before = trainer.model.arrays()
+    infinite = [tf.fill(array.shape, np.inf) for array in before]
+    trainer._change_weights(infinite, tf.constant(2.0))  # noqa: SLF001 - what a step ends with
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+
+
 def test_kernels_decay_and_biases_do_not() -> None:
     config = settings(optimizer="sgd", learning_rate=0.5, weight_decay=0.2, clip_norm=0.0)
     before, [[gradients, after]] = weights_after(config, 1)
@@ -348,17 +364,16 @@ def test_each_step_has_the_rate_of_its_place(tmp_path: Path) -> None:
     """And a run that is made longer keeps the schedule that it was begun with."""
     options: dict[str, Any] = {"schedule": "cosine", "warmup": 3, "learning_rate": 0.5}
     with training_in(tmp_path / "run", epochs=2, **options) as (trainer, reports):
-        schedule = Schedule(trainer.config, STEPS, 2 * STEPS)
+        schedule = Schedule(trainer.config, STEPS)
         for report in reports:
             if isinstance(report, EpochReport):
                 rate = schedule.rate(report.epoch, STEPS)
                 assert float(trainer.optimizer.learning_rate) == pytest.approx(rate)
     run = RunFolder(tmp_path / "run")
     read = checkpoint.read(run.resume_path)
-    at = position(read, run)
-    assert at.length == 2 * STEPS
-    longer = Trainer(MODEL, replace(trainer.config, epochs=3), V, cudnn=False)
-    job = Job(MODEL, Vocabulary("abcdefg"), (IDS, IDS[:0]), run, resume=read, at=at)
+    config = replace(trainer.config, epochs=3, schedule_epochs=2)
+    longer = Trainer(MODEL, config, V, cudnn=False)
+    job = job_of(run, resume=read, at=position(read, job_of(run)))
     assert len([report for report in train(longer, job) if isinstance(report, StepReport)]) == STEPS
     assert float(longer.optimizer.learning_rate) == pytest.approx(0.02 * 0.5)
 

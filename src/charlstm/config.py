@@ -149,6 +149,9 @@ class TrainConfig:
         "How the learning rate falls; cosine: to 2 % at the last step.",
         choices=("constant", "cosine", "exponential"),
     )
+    schedule_epochs: int | None = option(
+        None, "Epochs that --schedule is made for; by default, --epochs.", low=1, high=MAX_EPOCHS
+    )
     decay: float = option(
         0.97, "With --schedule exponential, its factor per epoch.", low=0, high=1, open_ends="low"
     )

@@ -216,9 +216,13 @@ class RunFolder:
         raise CharlstmError(f"{problem}; there is no good epoch either; start with --overwrite")
 
     def history_until(self, epoch: int) -> int:
-        """Return how many bytes the history has up to the line of an epoch; 0 without it."""
-        ends = (end for line, end in self._epoch_lines() if line.get("epoch") == epoch)
-        return next(ends, 0)
+        """Return how many bytes the history has up to the line of an epoch or the last before."""
+        ends = [0]
+        for line, end in self._epoch_lines():
+            match line:
+                case {"epoch": int(found)} if found <= epoch:
+                    ends.append(end)
+        return max(ends)
 
     def _has_steps_after_the_last_epoch(self) -> bool:
         """Tell whether the resume file has weights that no epoch file has."""

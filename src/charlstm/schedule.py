@@ -10,11 +10,10 @@ COSINE_END = 0.02  # of the learning rate, at the last step
 
 @dataclass(frozen=True)
 class Schedule:
-    """The schedule that the options ask for, of epochs of ``steps`` and ``length`` steps in all."""
+    """The schedule that the options ask for, where an epoch has so many steps."""
 
     config: TrainConfig
     steps: int
-    length: int
 
     def rate(self, epoch: int, step: int) -> float:
         """Return the learning rate of a step; both count from 1.
@@ -28,7 +27,8 @@ class Schedule:
         rate = config.learning_rate * min(1, count / max(config.warmup, 1))
         match config.schedule:
             case "cosine":
-                whole = max(self.length - config.warmup, 1)
+                epochs = config.schedule_epochs or config.epochs
+                whole = max(_length(config, epochs * self.steps) - config.warmup, 1)
                 done = min(max(count - config.warmup, 0) / whole, 1)
                 rate *= COSINE_END + (1 - COSINE_END) * (1 + math.cos(math.pi * done)) / 2
             case "exponential":
@@ -37,5 +37,9 @@ class Schedule:
 
 
 def length(config: TrainConfig, steps: int) -> int:
-    """Return how many steps a training makes of epochs of ``steps``."""
-    return min(config.epochs * steps, config.max_steps or config.epochs * steps)
+    """Return how many steps a training makes of epochs of so many."""
+    return _length(config, config.epochs * steps)
+
+
+def _length(config: TrainConfig, steps: int) -> int:
+    return min(steps, config.max_steps or steps)

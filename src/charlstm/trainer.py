@@ -91,13 +91,16 @@ class Trainer:
 
         Raises CharlstmError if these are the states of another model or optimizer.
         """
-        self.model.set_arrays(checkpoint.arrays)
         if checkpoint.resume is None:
+            self.model.set_arrays(checkpoint.arrays)
             return
         found, expected = checkpoint.resume.arrays, self.states()
         kinds = [{k: (a.dtype, a.shape) for k, a in arrays.items()} for arrays in (found, expected)]
         if kinds[0] != kinds[1]:
-            raise CharlstmError("the saved state is that of another model or optimizer")
+            raise CharlstmError(
+                "the saved state is that of another model or optimizer; begin with --overwrite"
+            )
+        self.model.set_arrays(checkpoint.arrays)
         lstm = [found[name] for name in expected if name.startswith("lstm/")]
         self.model.set_state(lstm)
         for i, variable in enumerate(self.optimizer.variables):
@@ -186,7 +189,11 @@ class Trainer:
         """Clip the gradients and apply them; ``scale`` is what the optimizer will divide by."""
         if self.config.clip_value:
             limit = self.config.clip_value * scale / self.replicas
-            gradients = [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
+            # What is not finite must stay so: by it a step is skipped, or a training ends.
+            gradients = [
+                tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -limit, limit), g)
+                for g in gradients
+            ]
         if self.config.clip_norm:
             limit = self.config.clip_norm * scale / self.replicas
             gradients, _ = tf.clip_by_global_norm(gradients, limit)

@@ -27,12 +27,15 @@ from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
 from charlstm.run_folder import RunFolder
-from charlstm.schedule import Schedule, length
+from charlstm.schedule import Schedule
 from charlstm.trainer import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
 from charlstm.vocabulary import Vocabulary
 
 # What TensorFlow and all else of a process need on a CPU, in bytes: measured.
 OF_TENSORFLOW = 800_000_000
+
+
+TEXT = "text"  # in a saved position, the SHA-256 of the text
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,7 @@ class EpochReport:
 class Position:
     """Where a training is: ``step`` steps of ``epoch`` are done, with ``total`` as sum of losses.
 
-    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken, and
-    ``length`` how many steps the learning rate's schedule was made for, even if the training has
-    become longer; 0: for as many as the options say.
+    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken.
     """
 
     epoch: int
@@ -72,14 +73,14 @@ class Position:
     smooth_loss: float
     history_bytes: int
     seconds: float
-    length: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
     """What is trained on and where it goes.
 
-    ``parts`` are the ids for training and for validation (none of these: no validation). ``init``
+    ``parts`` are the ids for training and for validation (none of these: no validation), of a text
+    with this ``sha256``. ``init``
     are weights to begin with, instead of those that follow from the seed. ``resume`` is what a
     training left that was stopped ``at`` its position; ``stopped`` tells that this one shall.
     """
@@ -88,6 +89,7 @@ class Job:
     vocabulary: Vocabulary
     parts: tuple[Ids, Ids]
     run: RunFolder
+    sha256: str = ""
     init: list[NDArray[np.float32]] | None = None
     resume: Checkpoint | None = None
     at: Position | None = None
@@ -140,7 +142,8 @@ class _Saving:
         # Of an epoch without a step these are the weights of the one before.
         epoch = at.epoch if at.step else at.epoch - 1
         done = {"train_loss": at.total / at.step if at.step else None, "valid_loss": None}
-        resume = Resume(asdict(replace(at, history_bytes=history_bytes)), self.trainer.states())
+        position = asdict(replace(at, history_bytes=history_bytes)) | {TEXT: self.job.sha256}
+        resume = Resume(position, self.trainer.states())
         arrays = self.trainer.model.arrays()
         _check_finite(at.epoch, at.step, *arrays, *resume.arrays.values())
         self.job.run.write_resume(
@@ -165,8 +168,6 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
         trainer.restore(job.resume)
     elif job.init:
         trainer.model.set_arrays(job.init)
-    if not at.length:
-        at = replace(at, length=length(config, windows.steps))
     saving = _Saving(trainer, job, windows)
     with named_failures(config):
         trainer.trace(windows)
@@ -254,21 +255,42 @@ def memory(trainer: Trainer, job: Job, device: Device) -> int:
     return OF_TENSORFLOW + 4 * (weights + states) + step
 
 
-def position(checkpoint: Checkpoint, run: RunFolder) -> Position:
+def position(checkpoint: Checkpoint, job: Job) -> Position:
     """Return where the training was that left a file; of an epoch's file, behind that epoch.
 
-    Raises CharlstmError if the file says nothing that could be true.
+    Raises CharlstmError if the file is of another training, or says nothing that could be true.
     """
-    if checkpoint.resume is None:
+    ours = (job.model, job.vocabulary) == (checkpoint.model, checkpoint.vocabulary)
+    if checkpoint.resume is None and ours:
         epoch, loss = checkpoint.epoch, checkpoint.metrics.get("train_loss")
         smooth_loss = loss if isinstance(loss, float) else 0.0
-        return Position(epoch + 1, 0, 0.0, smooth_loss, run.history_until(epoch), 0.0)
-    found = checkpoint.resume.position
+        return Position(epoch + 1, 0, 0.0, smooth_loss, job.run.history_until(epoch), 0.0)
+    found = checkpoint.resume.position if checkpoint.resume else {}
+    if not ours or found.get(TEXT) != job.sha256:
+        raise _foreign(job.run, "the state of another model or text")
     for item in fields(Position):
         value: Any = found.get(item.name)
         if type(value) is not item.type or not 0 <= value < math.inf:
-            raise CharlstmError(f"the saved position has no {item.name} that could be true")
+            raise _foreign(job.run, f"no {item.name} that could be true")
     return Position(**{item.name: found[item.name] for item in fields(Position)})
+
+
+def _foreign(run: RunFolder, what: str) -> CharlstmError:
+    return CharlstmError(
+        f"{run.resume_path}: has {what}; put the run's own back, or begin with --overwrite"
+    )
+
+
+def steps_lost(at: Position, job: Job, steps: int) -> int:
+    """Return how many steps behind a position the history has, of epochs of ``steps``."""
+    done = [0]
+    for line in job.run.history()[0]:
+        match line:
+            case {"kind": "step", "epoch": int(epoch), "step": int(step)}:
+                done.append((epoch - 1) * steps + step)
+            case {"kind": "epoch", "epoch": int(epoch)}:
+                done.append(epoch * steps)
+    return max(0, max(done) - (at.epoch - 1) * steps - at.step)
 
 
 def finished(at: Position, config: TrainConfig, windows: Windows, run: RunFolder) -> bool:
@@ -292,7 +314,7 @@ def _losses(saving: _Saving, at: Position, steps: int) -> Iterator[tuple[int, fl
     """
     trainer = saving.trainer
     pending: deque[tuple[int, Any]] = deque()
-    schedule = Schedule(trainer.config, saving.windows.steps, at.length)
+    schedule = Schedule(trainer.config, saving.windows.steps)
     calls = trainer.calls(at.step, steps)
     elements = iter(trainer.dataset(saving.windows, calls))
     for call in calls:

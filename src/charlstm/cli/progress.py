@@ -141,16 +141,18 @@ class Progress:
         self.say(f"memory:  about {memory / 1e9:,.1f} GB{whose}")
         self.say(f"disk:    {disk / 1e6:,.0f} MB at the end of the run")
 
+    def warn_of_loss(self, problem: str, epoch: int, steps: int) -> None:
+        """Say what is lost where the file to go on from is not the last one that was saved."""
+        self.say(
+            f"warning: {problem}; at least {steps:,} steps after epoch {epoch} are lost, and the "
+            "optimizer starts afresh"
+        )
+
     def describe_position(
-        self, at: Position, checkpoint: Checkpoint, problem: str, versions: dict[str, str]
+        self, at: Position, checkpoint: Checkpoint, versions: dict[str, str]
     ) -> None:
         """Say where a training goes on, and what may keep it from being as if never stopped."""
         self.say(f"resumes: epoch {at.epoch}, after step {at.step:,}")
-        if problem:
-            self.say(
-                f"warning: {problem}; what was trained after epoch {checkpoint.epoch} is lost, and "
-                "the optimizer starts afresh"
-            )
         for name, version in checkpoint.versions.items():
             if versions.get(name, version) != version:
                 self.say(

@@ -22,14 +22,17 @@ MAY_CHANGE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to 
 
 @dataclass(frozen=True)
 class Command:
-    """What the command line asks for; ``given`` are the options that are not left at the default.
+    """What the command line asks for.
 
-    ``text`` is None for the demo's; ``config`` is the saved command line that was named.
+    ``text`` is None for the demo's; ``config`` is the saved command line that was named, or demo.
+    ``typed`` are the options given on the command line or in the environment, ``given`` those, too,
+    that the user's saved command line has.
     """
 
     text: str | None
     config: str | None
     values: dict[str, Any]
+    typed: set[str]
     given: set[str]
 
     @property
@@ -87,12 +90,12 @@ def settings(
     if base:
         for item in options(ModelConfig):
             new, old = getattr(model, item.name), getattr(base.model, item.name)
-            if item.name in command.given - {"dropout"} and new != old:
+            if item.name in command.typed - {"dropout"} and new != old:
                 raise CharlstmError(
-                    f"{item.flag} {new}: {config.init_from} has {old}; leave it out, "
+                    f"{item.flag} {new}: {config.init_from} has {old or 'none'}; leave it out, "
                     "or begin without --init-from"
                 )
-        dropout = model.dropout if "dropout" in command.given else base.model.dropout
+        dropout = model.dropout if "dropout" in command.typed else base.model.dropout
         model = replace(base.model, dropout=dropout)
     return Settings(model, config, base)
 
@@ -110,8 +113,11 @@ def settings_of_run(run: RunFolder, command: Command) -> Settings:
             continue
         if item.name not in MAY_CHANGE and not (item.name == "epochs" and new > old):
             raise CharlstmError(
-                f"{item.flag} {new}: the run in {run.path} has {old}; leave it out, "
+                f"{item.flag} {new}: the run in {run.path} has {'none' if old is None else old}; "
+                "leave it out, "
                 "or train another run with --run"
             )
+        if item.name == "epochs":  # its schedule stays as it was begun
+            used["schedule_epochs"] = used.get("schedule_epochs") or old
         used[item.name] = new
     return Settings(record_of(ModelConfig, used), record_of(TrainConfig, used), old=True)

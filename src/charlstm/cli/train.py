@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.training import Job
 
 
+TYPED = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
+
+
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
     """Make a saved command line the defaults of this one; the demo has its own."""
     name = name or (DEMO if context.params.get("demo") else None)
@@ -73,8 +76,11 @@ def train(
     """
     if demo == (text is not None):
         raise click.UsageError("Give one text file, or --demo.")
-    given = {n for n in values if context.get_parameter_source(n) is not ParameterSource.DEFAULT}
-    command = Command(text, config, values, given)
+    sources = {name: context.get_parameter_source(name) for name in values}
+    typed = {n for n, source in sources.items() if source in TYPED}
+    theirs = context.get_parameter_source("config") in TYPED
+    saved = {n for n, s in sources.items() if theirs and s is ParameterSource.DEFAULT_MAP}
+    command = Command(text, config, values, typed, typed | saved)
     if command.place.resume and command.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
     if command.place.tensorboard and find_spec("tensorboard") is None:
@@ -144,13 +150,16 @@ def _train_on(
     precision = backend.choose_precision(config.precision, device)
     config = replace(config, precision=precision)
     progress.describe_model(model, vocabulary, f"{device.name}, {precision}")
-    job = training.Job(model, vocabulary, parts, run, stopped=interrupt.pressed)
+    job = training.Job(model, vocabulary, parts, run, corpus.sha256, stopped=interrupt.pressed)
     if chosen.base:
         job = replace(job, init=finetuning.fit(chosen.base, vocabulary))
     if chosen.old:
         checkpoint, problem = run.last_state()
-        at = training.position(checkpoint, run)
-        progress.describe_position(at, checkpoint, problem, training.versions())
+        at = training.position(checkpoint, job)
+        progress.describe_position(at, checkpoint, training.versions())
+        if problem:
+            lost = training.steps_lost(at, job, windows.steps)
+            progress.warn_of_loss(problem, checkpoint.epoch, lost)
         job = replace(job, resume=checkpoint, at=at)
     if job.at and training.finished(job.at, config, windows, run):
         progress.say("finished already; --epochs and --patience can be raised")
@@ -184,7 +193,8 @@ def _follow(
         if isinstance(report, EpochReport):
             with progress.aside("no loss.png"):
                 _draw(job.run)
-            sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
+            with progress.aside("no sample"):
+                sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
         elif report.step % made.config.log_every:
             continue
         if events:
