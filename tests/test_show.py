@@ -145,6 +145,11 @@ def test_what_a_file_says_cannot_steer_the_terminal(charlstm: Run, tmp_path: Pat
     shown(charlstm, run, "--json")
 
 
+def test_a_resume_file_alone_says_how_far_it_is(trained: Path, charlstm: Run) -> None:
+    done = charlstm("show", trained / "resume.weights.h5")
+    assert "trained:    until epoch 3, step 0\n" in done.stdout.decode()
+
+
 def test_a_damaged_resume_file_is_a_note(trained: Path, charlstm: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     (run / "resume.weights.h5").write_bytes(b"")

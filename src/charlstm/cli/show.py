@@ -166,6 +166,9 @@ def _page(found: _Found, width: int, *, plain: bool) -> Iterator[str]:
 def _progress(found: _Found) -> str:
     """Say how far the training is."""
     if not found.written:
+        match found.checkpoint.resume and found.checkpoint.resume.position:
+            case {"epoch": int(epoch), "step": int(step)}:
+                return f"until epoch {epoch:,}, step {step:,}"
         return f"epoch {found.checkpoint.epoch:,}"
     count, wanted = len(found.epochs), found.settings().get("epochs")
     words = f"{count:,} of {wanted:,} epochs" if wanted else f"{count:,} epochs"
