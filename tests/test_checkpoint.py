@@ -114,6 +114,11 @@ def replace(file: h5py.File, name: str, **create: Any) -> None:
     file.create_dataset(name, **create)
 
 
+def describe_model(file: h5py.File, **changes: Any) -> None:
+    """Replace what the description says about the model."""
+    describe(file, model={"cell": "lstm", "units": 5, "layers": 2, "dropout": 0.1, **changes})
+
+
 def describe_states(file: h5py.File, **arrays: Any) -> None:
     """Replace what the description says about the states."""
     known = json.loads(file["charlstm"][()])["resume"]
@@ -138,31 +143,29 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "an older format": (lambda f: describe(f, format=0), "unknown format"),
     "a format that is no number": (lambda f: describe(f, format="1"), "no format that is int"),
     "another cell": (
-        lambda f: describe(f, model={"cell": "gru", "units": 5, "layers": 2, "dropout": 0.1}),
+        lambda f: describe_model(f, cell="gru"),
         "layers/lstm does not belong in it",
     ),
     "an unknown cell": (
-        lambda f: describe(f, model={"cell": "mamba", "units": 5, "layers": 2, "dropout": 0.1}),
+        lambda f: describe_model(f, cell="mamba"),
         "its cell must be one of lstm, gru, rnn, not 'mamba'",
     ),
     "no cell": (lambda f: describe(f, model={}), "its model has []"),
     "an activation that the cell has not": (
-        lambda f: describe(
-            f, model={**json.loads(f["charlstm"][()])["model"], "activation": "relu"}
-        ),
+        lambda f: describe_model(f, activation="relu"),
         "its activation relu is for cells of kind rnn, not lstm",
     ),
     "a model without layers": (lambda f: describe(f, model={"cell": "lstm"}), "its model has"),
     "huge units": (
-        lambda f: describe(f, model={"cell": "lstm", "units": 10**18, "layers": 1, "dropout": 0.1}),
+        lambda f: describe_model(f, units=10**18, layers=1),
         "its units is larger than the file",
     ),
     "more layers": (
-        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 3, "dropout": 0.1}),
+        lambda f: describe_model(f, layers=3),
         "is missing",
     ),
     "fewer layers": (
-        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 1, "dropout": 0.1}),
+        lambda f: describe_model(f, layers=1),
         "does not belong",
     ),
     "a repeated character": (lambda f: describe(f, vocabulary="\n aacé👩"), "its vocabulary"),
@@ -289,11 +292,11 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         "its vocabulary",
     ),
     "units that are true": (
-        lambda f: describe(f, model={"cell": "lstm", "units": True, "layers": 2, "dropout": 0.1}),
+        lambda f: describe_model(f, units=True),
         "its units must be a whole number",
     ),
     "a dropout of everything": (
-        lambda f: describe(f, model={"cell": "lstm", "units": 5, "layers": 2, "dropout": 1}),
+        lambda f: describe_model(f, dropout=1),
         "its dropout must be",
     ),
     "no states": (lambda f: describe(f, resume=None), "no resume that is dict"),

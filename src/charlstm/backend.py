@@ -55,7 +55,19 @@ with _quiet_stderr():
 # What glibc's malloc.h calls M_TOP_PAD: how much more than is needed it fetches, and keeps.
 _TOP_PAD, _KEPT = -2, 2**26
 
-__all__ = ["Device", "choose_precision", "keras", "processor", "select_device", "tf", "xla"]
+NO_GPU = "TensorFlow sees no GPU; install the driver and pip install 'charlstm[cuda]'"
+
+__all__ = [
+    "NO_GPU",
+    "Device",
+    "choose_precision",
+    "keras",
+    "named_memory",
+    "processor",
+    "select_device",
+    "tf",
+    "xla",
+]
 
 
 @dataclass(frozen=True)
@@ -92,10 +104,7 @@ def select_device(choice: str) -> Device:
     with _quiet_stderr():
         gpus: list[Any] = tf.config.list_physical_devices("GPU")
         if choice == "gpu" and not gpus:
-            raise CharlstmError(
-                "--device gpu: TensorFlow sees no GPU; install the driver and "
-                "pip install 'charlstm[cuda]', or use --device cpu"
-            )
+            raise CharlstmError(f"--device gpu: {NO_GPU}, or use --device cpu")
         chosen = [] if choice == "cpu" else gpus[:1]
         tf.config.set_visible_devices(chosen, "GPU")
         for gpu in chosen:
@@ -105,6 +114,18 @@ def select_device(choice: str) -> Device:
         return Device(f"CPU, {os.cpu_count()} cores", cudnn=False, bfloat16=_cpu_has_bfloat16())
     details = tf.config.experimental.get_device_details(chosen[0])
     return Device(f"GPU, {details.get('device_name', chosen[0].name)}", cudnn=True)
+
+
+@contextlib.contextmanager
+def named_memory(reduce: str) -> Iterator[None]:
+    """Say in one line that the device has too little memory, and what to ``reduce``.
+
+    Raises CharlstmError.
+    """
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        raise CharlstmError(f"out of memory on the device; reduce {reduce}") from None
 
 
 def processor() -> str:

@@ -222,6 +222,7 @@ class RunConfig:
 EPOCH = option(
     "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
 )
+JSON = option(default=False, help="Print JSON, for scripts.")
 UNKNOWN = option(
     "error", "At a character that the model has never seen.", choices=("error", "skip")
 )
@@ -309,7 +310,7 @@ class ScoreConfig:
 class ShowConfig:
     """How a run is shown."""
 
-    json: bool = option(default=False, help="Print JSON, for scripts.")
+    json: bool = JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +318,7 @@ class DoctorConfig:
     """What is asked of this computer."""
 
     require_gpu: bool = option(default=False, help="Exit with 1 if there is no GPU to compute on.")
-    json: bool = option(default=False, help="Print JSON, for scripts.")
+    json: bool = JSON
 
 
 def preset_for(characters: int) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from charlstm.backend import tf
+from charlstm.history import steps_done
 from charlstm.run_folder import RunFolder
 
 LOSSES = ("loss", "smooth_loss", "train_loss", "valid_loss")
@@ -32,13 +33,7 @@ class Events:
             for line in lines:
                 for name in LOSSES:
                     if line.get(name) is not None:
-                        tf.summary.scalar(name, line[name], step=self._step(line))
+                        done = steps_done(line, self._steps)
+                        step = min(done, self._max_steps or done)
+                        tf.summary.scalar(name, line[name], step=step)
         self._writer.flush()
-
-    def _step(self, line: dict[str, Any]) -> int:
-        """Return how many steps of the training were done."""
-        if line["kind"] == "step":
-            done: int = (line["epoch"] - 1) * self._steps + line["step"]
-        else:
-            done = line["epoch"] * self._steps
-        return min(done, self._max_steps or done)

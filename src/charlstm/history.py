@@ -47,6 +47,28 @@ def best(found: Iterable[Epoch]) -> int | None:
     return min(losses)[1] if losses else None
 
 
+def steps(lines: Iterable[dict[str, Any]]) -> list[tuple[int, int, float]]:
+    """Return (epoch, step, loss) of the lines about steps whose loss is finite."""
+    found = []
+    for line in lines:
+        match line:
+            case {"kind": "step", "epoch": int(epoch), "step": int(step), "loss": float(loss)} if (
+                math.isfinite(loss)
+            ):
+                found.append((epoch, step, loss))
+    return found
+
+
+def steps_done(line: dict[str, Any], steps_of_epoch: int) -> int:
+    """Return how many steps of the training were done when a line was written."""
+    match line:
+        case {"kind": "step", "epoch": int(epoch), "step": int(step)}:
+            return (epoch - 1) * steps_of_epoch + step
+        case {"kind": "epoch", "epoch": int(epoch)}:
+            return epoch * steps_of_epoch
+    return 0
+
+
 def bits_per_char(loss: float) -> float:
     """Return a loss in nats as bits: nats / ln 2."""
     return loss / math.log(2)

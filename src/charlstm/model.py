@@ -106,13 +106,16 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
 
     def state(self) -> State:
         """Return the state: h of each layer, each followed by c if it has one, all (B, U)."""
-        return [variable.numpy() for layer in self.recurrent for variable in layer.states]
+        return [variable.numpy() for variable in self.state_variables()]
 
     def set_state(self, state: State) -> None:
         """Put a state back that ``state`` returned."""
-        variables = [variable for layer in self.recurrent for variable in layer.states]
-        for variable, value in zip(variables, state, strict=True):
+        for variable, value in zip(self.state_variables(), state, strict=True):
             variable.assign(value)
+
+    def state_variables(self) -> list[Any]:
+        """Return the variables that hold what ``state`` returns."""
+        return [variable for layer in self.recurrent for variable in layer.states]
 
     def arrays(self) -> list[NDArray[np.float32]]:
         """Return the weights in the order of a weights file."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from charlstm.checkpoint import Checkpoint, read, sync_folder, write, write_file
 from charlstm.errors import CharlstmError
-from charlstm.history import epochs, parse_line
+from charlstm.history import best, epochs, parse_line
 
 RUNS = Path("checkpoints")
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
@@ -136,12 +136,8 @@ class RunFolder:
 
     def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Return the whole lines of the history from a byte on, and where they end."""
-        with contextlib.suppress(FileNotFoundError), (self.path / HISTORY).open("rb") as file:
-            file.seek(start)
-            whole, _, _ = file.read().rpartition(b"\n")
-            texts = whole.decode("utf-8", "replace").split("\n") if whole else []
-            return [parse_line(text) for text in texts], start + len(whole) + bool(whole)
-        return [], start
+        found = list(self._lines(start))
+        return [line for line, _ in found], found[-1][1] if found else start
 
     def write_picture(self, png: bytes) -> None:
         """Write the picture of the losses."""
@@ -165,14 +161,15 @@ class RunFolder:
 
         Without validation, the last. Raises CharlstmError if there is no epoch.
         """
-        epochs = self._some_epochs()
-        losses = self._valid_losses()
-        return min((e for e in epochs if e in losses), key=lambda e: losses[e], default=epochs[-1])
+        there = self._some_epochs()
+        found = best(e for e in epochs(self.history()[0]) if e.epoch in there)
+        return there[-1] if found is None else found
 
     def epochs_since_best(self) -> int:
         """Return how many epochs the history has after that of the lowest validation loss."""
-        losses = self._valid_losses()
-        return max(losses) - min(losses, key=lambda e: (losses[e], e)) if losses else 0
+        judged = [e for e in epochs(self.history()[0]) if e.valid_loss is not None]
+        found = best(judged)
+        return 0 if found is None else max(e.epoch for e in judged) - found
 
     def keep_newest(self, count: int) -> None:
         """Remove the weights files of all epochs but the newest and the best."""
@@ -217,12 +214,12 @@ class RunFolder:
 
     def history_until(self, epoch: int) -> int:
         """Return how many bytes the history has up to the line of an epoch or the last before."""
-        ends = [0]
-        for line, end in self._epoch_lines():
+        until = 0
+        for line, end in self._lines():
             match line:
-                case {"epoch": int(found)} if found <= epoch:
-                    ends.append(end)
-        return max(ends)
+                case {"kind": "epoch", "epoch": int(found)} if found <= epoch:
+                    until = end
+        return until
 
     def _has_steps_after_the_last_epoch(self) -> bool:
         """Tell whether the resume file has weights that no epoch file has."""
@@ -239,20 +236,14 @@ class RunFolder:
             raise CharlstmError(f"{self.path}: no finished epoch in it (yet); train first")
         return epochs
 
-    def _valid_losses(self) -> dict[int, float]:
-        """Return epoch -> validation loss, where the history has a finite one."""
-        found = epochs(self.history()[0])
-        return {e.epoch: e.valid_loss for e in found if e.valid_loss is not None}
-
-    def _epoch_lines(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the lines of the history that are about an epoch, and where each ends, in bytes."""
-        end = 0
-        with contextlib.suppress(FileNotFoundError):
-            for text in (self.path / HISTORY).read_bytes().splitlines(keepends=True):
-                end += len(text)
-                line = parse_line(text.decode("utf-8", "replace"))
-                if line.get("kind") == "epoch":
-                    yield line, end
+    def _lines(self, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the whole lines of the history from a byte on, and where each ends, in bytes."""
+        with contextlib.suppress(FileNotFoundError), (self.path / HISTORY).open("rb") as file:
+            file.seek(start)
+            for text in file:
+                if text.endswith(b"\n"):  # the last one can be in the making
+                    start += len(text)
+                    yield parse_line(text.decode("utf-8", "replace")), start
 
 
 class NewRun(RunFolder):

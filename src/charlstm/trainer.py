@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import Device, keras, tf
+from charlstm.backend import Device, keras, named_memory, tf
 from charlstm.batches import Windows
 from charlstm.checkpoint import Checkpoint, parameters
 from charlstm.config import ModelConfig, TrainConfig
@@ -32,7 +32,6 @@ MOST_STEPS_PER_CALL = 32
 # Calls that may be on their way before the loop waits for their losses: printing never stalls the
 # device, and a loss that is not finite is noticed this soon.
 CALLS_IN_FLIGHT = 2
-
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
@@ -82,9 +81,16 @@ class Trainer:
 
     def states(self) -> dict[str, NDArray[Any]]:
         """Return all that the next step depends on beside the weights, by name."""
-        found = {f"lstm/{i}": array for i, array in enumerate(self.model.state())}
-        slots = (variable.numpy() for variable in self.optimizer.variables)
-        return found | {f"optimizer/{i}": array for i, array in enumerate(slots)}
+        return {name: variable.numpy() for name, variable in self._state_variables().items()}
+
+    def sizes(self) -> tuple[int, int]:
+        """Return how many bytes the weights have, and what ``states`` returns."""
+        weights = sum(map(_bytes, self.model.trainable_variables))
+        return weights, sum(map(_bytes, self._state_variables().values()))
+
+    def _state_variables(self) -> dict[str, Any]:
+        lstm = {f"lstm/{i}": v for i, v in enumerate(self.model.state_variables())}
+        return lstm | {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put weights back, and what ``states`` returned where the file has it.
@@ -94,17 +100,15 @@ class Trainer:
         if checkpoint.resume is None:
             self.model.set_arrays(checkpoint.arrays)
             return
-        found, expected = checkpoint.resume.arrays, self.states()
-        kinds = [{k: (a.dtype, a.shape) for k, a in arrays.items()} for arrays in (found, expected)]
+        found, variables = checkpoint.resume.arrays, self._state_variables()
+        kinds = [{name: _kind(x) for name, x in some.items()} for some in (found, variables)]
         if kinds[0] != kinds[1]:
             raise CharlstmError(
                 "the saved state is that of another model or optimizer; begin with --overwrite"
             )
         self.model.set_arrays(checkpoint.arrays)
-        lstm = [found[name] for name in expected if name.startswith("lstm/")]
-        self.model.set_state(lstm)
-        for i, variable in enumerate(self.optimizer.variables):
-            variable.assign(found[f"optimizer/{i}"])
+        for name, variable in variables.items():
+            variable.assign(found[name])
 
     def calls(self, start: int, stop: int) -> list[range]:
         """Return which steps each call makes, of those from ``start`` until before ``stop``.
@@ -200,6 +204,16 @@ class Trainer:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
 
+def _kind(array: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return type and shape of an array or a variable."""
+    return np.dtype(array.dtype), tuple(array.shape)
+
+
+def _bytes(array: Any) -> int:
+    dtype, shape = _kind(array)
+    return dtype.itemsize * math.prod(shape)
+
+
 def make_optimizer(config: TrainConfig) -> Any:
     """Return the optimizer that the options ask for; for float16, one that scales the loss.
 
@@ -245,11 +259,8 @@ def make_trainer(
 @contextlib.contextmanager
 def named_failures(config: TrainConfig) -> Iterator[None]:
     """Turn what a user can put right on the device into one line."""
-    try:
+    with named_memory(
+        f"--batch-size (now {config.batch_size}), --sequence-length "
+        f"(now {config.sequence_length}), --units or --layers"
+    ):
         yield
-    except (tf.errors.ResourceExhaustedError, MemoryError):
-        raise CharlstmError(
-            "out of memory on the device; reduce --batch-size "
-            f"(now {config.batch_size}), --sequence-length (now {config.sequence_length}), "
-            "--units or --layers"
-        ) from None

@@ -26,6 +26,7 @@ from charlstm.config import ModelConfig, TrainConfig
 from charlstm.corpus import Ids
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
+from charlstm.history import steps_done
 from charlstm.run_folder import RunFolder
 from charlstm.schedule import Schedule
 from charlstm.trainer import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
@@ -33,7 +34,6 @@ from charlstm.vocabulary import Vocabulary
 
 # What TensorFlow and all else of a process need on a CPU, in bytes: measured.
 OF_TENSORFLOW = 800_000_000
-
 
 TEXT = "text"  # in a saved position, the SHA-256 of the text
 
@@ -80,9 +80,9 @@ class Job:
     """What is trained on and where it goes.
 
     ``parts`` are the ids for training and for validation (none of these: no validation), of a text
-    with this ``sha256``. ``init``
-    are weights to begin with, instead of those that follow from the seed. ``resume`` is what a
-    training left that was stopped ``at`` its position; ``stopped`` tells that this one shall.
+    with this ``sha256``. ``init`` are weights to begin with, instead of those that follow from the
+    seed. ``resume`` is what a training left that was stopped ``at`` its position; ``stopped`` tells
+    that this one shall.
     """
 
     model: ModelConfig
@@ -230,8 +230,7 @@ def _run_steps(
 
 def forecast(trainer: Trainer, job: Job) -> int:
     """Return about how many bytes the run folder will have at the end."""
-    weights = sum(array.nbytes for array in trainer.model.arrays())
-    states = sum(array.nbytes for array in trainer.states().values())
+    weights, states = trainer.sizes()
     ids = sum(part.nbytes for part in job.parts)
     epochs = trainer.config.epochs
     kept = min(epochs, (trainer.config.keep or epochs) + 1)  # and the best
@@ -243,8 +242,7 @@ def memory(trainer: Trainer, job: Job, device: Device) -> int:
 
     On a CPU, weights and the optimizer's slots are there four times while they are saved.
     """
-    weights = sum(array.nbytes for array in trainer.model.arrays())
-    states = sum(array.nbytes for array in trainer.states().values())
+    weights, states = trainer.sizes()
     _, gates, _ = LAYERS[job.model.cell]
     # Of each unit and character, until its gradient is computed: measured.
     numbers = job.model.layers * job.model.units * (2 * gates + 4)
@@ -283,14 +281,8 @@ def _foreign(run: RunFolder, what: str) -> CharlstmError:
 
 def steps_lost(at: Position, job: Job, steps: int) -> int:
     """Return how many steps behind a position the history has, of epochs of ``steps``."""
-    done = [0]
-    for line in job.run.history()[0]:
-        match line:
-            case {"kind": "step", "epoch": int(epoch), "step": int(step)}:
-                done.append((epoch - 1) * steps + step)
-            case {"kind": "epoch", "epoch": int(epoch)}:
-                done.append(epoch * steps)
-    return max(0, max(done) - (at.epoch - 1) * steps - at.step)
+    done = max((steps_done(line, steps) for line in job.run.history()[0]), default=0)
+    return max(0, done - (at.epoch - 1) * steps - at.step)
 
 
 def finished(at: Position, config: TrainConfig, windows: Windows, run: RunFolder) -> bool:

@@ -54,10 +54,9 @@ def doctor(**values: Any) -> None:
     if found["problem"]:
         raise CharlstmError(f"TensorFlow cannot be used: {found['problem']}; install it anew")
     if config.require_gpu and not found["gpus"]:
-        raise CharlstmError(
-            "--require-gpu: TensorFlow sees no GPU; install the driver and "
-            "pip install 'charlstm[cuda]'"
-        )
+        from charlstm.backend import NO_GPU
+
+        raise CharlstmError(f"--require-gpu: {NO_GPU}")
 
 
 def _software() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import click
 from charlstm.cli.remaining import Remaining
 from charlstm.config import ModelConfig, SampleConfig, TrainConfig
 from charlstm.history import bits_per_char
+from charlstm.schedule import length
 
 if TYPE_CHECKING:
     # Shown here, made elsewhere: importing them for real would cost the start-up its speed.
@@ -70,8 +71,6 @@ class Progress:
 
     def follow(self, config: TrainConfig, windows: Windows, steps_per_call: int) -> None:
         """Take note of the training that is shown from now on."""
-        from charlstm.schedule import length
-
         self._config = config
         total = length(config, windows.steps)
         self._remaining = Remaining(total, windows.steps, steps_per_call)
@@ -98,10 +97,7 @@ class Progress:
         self.say(f"split:   {len(windows.ids):,} for training, {len(validation):,} for validation")
         unseen = only_in(validation, corpus)
         if unseen:
-            self.say(
-                f"unseen:  only the validation part has {', '.join(map(describe, unseen[:RAREST]))}"
-                + (f" and {len(unseen) - RAREST:,} more" if len(unseen) > RAREST else "")
-            )
+            self.say(f"unseen:  only the validation part has {_listed(unseen)}")
         self.say(
             f"batches: {windows.steps:,} steps per epoch of {windows.batch_size:,} x "
             f"{windows.sequence_length:,} characters; {windows.unused:,} at the end are not used"
@@ -114,17 +110,12 @@ class Progress:
 
     def describe_base(self, base: Checkpoint, corpus: Corpus) -> None:
         """Say how the vocabulary of the model to begin with differs from that of the text."""
-        from charlstm.vocabulary import describe
-
-        known, counted = (
-            set(base.vocabulary.characters),
-            zip(corpus.vocabulary.characters, corpus.counts, strict=True),
-        )
+        known = set(base.vocabulary.characters)
+        counted = zip(corpus.vocabulary.characters, corpus.counts, strict=True)
         text = {character for character, count in counted if count}
         for what, found in (("new to it", text - known), ("not in this text", known - text)):
-            shown = ", ".join(map(describe, sorted(found)[:RAREST])) or "none"
-            more = f" and {len(found) - RAREST:,} more" if len(found) > RAREST else ""
-            self.say(f"begins:  with a model of {len(known):,} characters; {what}: {shown}{more}")
+            shown = _listed(sorted(found)) or "none"
+            self.say(f"begins:  with a model of {len(known):,} characters; {what}: {shown}")
 
     def describe_model(self, model: ModelConfig, vocabulary: Vocabulary, device: str) -> None:
         """Say what will learn, and where."""
@@ -213,6 +204,15 @@ class Progress:
             self._bar.update((report.step - 1) * size)  # of a training that was resumed
         self._bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
         self._bar.update(size)
+
+
+def _listed(characters: Sequence[str]) -> str:
+    """Show the first characters of some, and how many more there are."""
+    from charlstm.vocabulary import describe
+
+    more = len(characters) - RAREST
+    shown = ", ".join(map(describe, characters[:RAREST]))
+    return f"{shown} and {more:,} more" if more > 0 else shown
 
 
 def architecture(model: ModelConfig) -> str:

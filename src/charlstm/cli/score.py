@@ -146,18 +146,16 @@ def _predictions(
     numbers = lanes * (size + 4 * checkpoint.model.units)  # of a column of a window
     length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
     terminal = sys.stderr.isatty()
-    with closing(bar("scoring", len(ids) - 1, " characters", delay=0.5, hidden=not terminal)) as b:
-        try:
-            model = build_model(checkpoint.model, size, batch_size=lanes, cudnn=chosen.cudnn)
-            model.set_arrays(checkpoint.arrays)
-            found = predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
-            for prediction in interruptible(found):
-                yield prediction
-                b.update(sum(count for _, _, count in prediction.spans))
-        except (backend.tf.errors.ResourceExhaustedError, MemoryError):
-            raise CharlstmError(
-                f"out of memory on the device; reduce --batch-size (now {lanes} pieces)"
-            ) from None
+    with (
+        closing(bar("scoring", len(ids) - 1, " characters", delay=0.5, hidden=not terminal)) as b,
+        backend.named_memory(f"--batch-size (now {lanes} pieces)"),
+    ):
+        model = build_model(checkpoint.model, size, batch_size=lanes, cudnn=chosen.cudnn)
+        model.set_arrays(checkpoint.arrays)
+        found = predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
+        for prediction in interruptible(found):
+            yield prediction
+            b.update(sum(count for _, _, count in prediction.spans))
 
 
 class _Lines:

@@ -114,8 +114,7 @@ def settings_of_run(run: RunFolder, command: Command) -> Settings:
         if item.name not in MAY_CHANGE and not (item.name == "epochs" and new > old):
             raise CharlstmError(
                 f"{item.flag} {new}: the run in {run.path} has {'none' if old is None else old}; "
-                "leave it out, "
-                "or train another run with --run"
+                "leave it out, or train another run with --run"
             )
         if item.name == "epochs":  # its schedule stays as it was begun
             used["schedule_epochs"] = used.get("schedule_epochs") or old

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 import textwrap
@@ -19,7 +18,7 @@ from charlstm.cli.chart import MARK, Chart, Points
 from charlstm.cli.options import complete_file, options_of, record_of
 from charlstm.cli.progress import architecture
 from charlstm.config import ShowConfig, TrainConfig, options
-from charlstm.history import Epoch, best, bits_per_char, epochs
+from charlstm.history import Epoch, best, bits_per_char, epochs, steps
 
 if TYPE_CHECKING:
     from charlstm.checkpoint import Checkpoint  # for real only when a command runs: h5py
@@ -100,17 +99,12 @@ def _look(checkpoint: str | None) -> _Found:
     if problem and place.resume_path.exists():
         click.echo(f"charlstm: {problem}; shown is the newest good epoch's", err=True)
     lines, _ = place.history()
-    steps, written = [], ""
+    written = ""
     for line in lines:
-        match line:
-            case {"kind": "step", "epoch": int(epoch), "step": int(step), "loss": float(loss)} if (
-                math.isfinite(loss)
-            ):
-                steps.append((epoch, step, loss))
         match line:
             case {"clock": {"at": str(at)}}:
                 written = _line(at)
-    return _Found(place.path, file, epochs(lines), steps, written)
+    return _Found(place.path, file, epochs(lines), steps(lines), written)
 
 
 def _record(found: _Found) -> dict[str, Any]:
