@@ -102,7 +102,9 @@ def on_a_terminal(
             time.sleep(0.1)  # as a person: readline misses a signal just behind a key
             os.write(terminal, left.pop(0)[1])
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), shown.decode()
+    # A terminal forgets what it has not shown at Ctrl+C, in the middle of a character too.
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return code, shown.decode("utf-8", "replace")
 
 
 def outcome(run: Path) -> Any:
