@@ -18,8 +18,8 @@ from charlstm.errors import CharlstmError
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep what C++ writes to file descriptor 2 at import; show it only if the import fails.
+def quiet_stderr() -> Iterator[None]:
+    """Keep what C++ writes to file descriptor 2 within; show it only if that fails.
 
     TensorFlow, absl and oneDNN write there whatever the environment says.
     """
@@ -45,7 +45,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")  # noqa: PTH118 - not a real path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-with _quiet_stderr():
+with quiet_stderr():
     import keras
     import tensorflow as tf
 
@@ -64,6 +64,7 @@ __all__ = [
     "keras",
     "named_memory",
     "processor",
+    "quiet_stderr",
     "select_device",
     "tf",
     "xla",
@@ -101,7 +102,7 @@ def select_device(choice: str) -> Device:
     Raises CharlstmError if a GPU is asked for and there is none.
     """
     _keep_memory()
-    with _quiet_stderr():
+    with quiet_stderr():
         gpus: list[Any] = tf.config.list_physical_devices("GPU")
         if choice == "gpu" and not gpus:
             raise CharlstmError(f"--device gpu: {NO_GPU}, or use --device cpu")

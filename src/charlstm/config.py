@@ -44,6 +44,7 @@ class Option:
     metavar: str = ""
     short: str = ""
     multiple: bool = False
+    required: bool = False
 
     @property
     def flag(self) -> str:
@@ -90,7 +91,10 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def option(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002 - Click's own name for it
-    """Declare a field of a record as an option; ``rest`` are fields of Option."""
+    """Declare a field of a record as an option; ``rest`` are fields of Option.
+
+    With MISSING as its default it is required.
+    """
     return field(default=default, metadata={"help": help, **rest})
 
 
@@ -104,8 +108,9 @@ def options(*records: type) -> list[Option]:
             optional = isinstance(hint, types.UnionType)
             multiple = typing.get_origin(hint) is tuple  # tuple[kind, ...]
             kind = typing.get_args(hint)[0] if optional or multiple else hint
-            default = None if item.default is MISSING else item.default
-            rest = {"multiple": multiple, **item.metadata}
+            required = item.default is MISSING
+            default = None if required else item.default
+            rest = {"multiple": multiple, "required": required, **item.metadata}
             found.append(Option(item.name, kind, optional, default, **rest))
     return found
 
@@ -304,6 +309,28 @@ class ScoreConfig:
     unknown: str = UNKNOWN
     epoch: str = EPOCH
     device: str = DEVICE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What a model becomes, and where."""
+
+    format: str = option(
+        MISSING, "Where it is to run.", choices=("saved-model", "onnx", "litert", "keras", "numpy")
+    )
+    output: str = option(MISSING, "Where it is written.", metavar="PATH", short="-o")
+    precision: str = option(
+        "float32",
+        "Of the stored weights; of onnx, litert and numpy.",
+        choices=("float32", "float16", "int8"),
+    )
+    check: str | None = option(
+        None,
+        "Measure what the model loses on a text; -: on standard input.",
+        metavar="FILE",
+    )
+    overwrite: bool = option(default=False, help="Replace what is there.")
+    epoch: str = EPOCH
 
 
 @dataclass(frozen=True, kw_only=True)

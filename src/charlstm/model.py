@@ -155,6 +155,40 @@ def build_model(  # noqa: PLR0913 - the network is stated once, for all that it 
     return model
 
 
+def step_model(config: ModelConfig, vocab_size: int, arrays: State, names: list[str]) -> Any:
+    """Return the network as a plain model of Keras, its states inputs and outputs; no dropout.
+
+    Inputs are ids (B, T), int32, and the states that ``CharacterModel.state`` returns; outputs are
+    logits (B, T, V) and the states. It is the same whether there is a GPU or not. ``arrays`` are
+    the weights in the order of a weights file, ``names`` those of the inputs.
+    """
+    kinds = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
+    more: dict[str, Any] = {"activation": config.activation or "tanh"}
+    if config.cell != "rnn":
+        more["use_cudnn"] = False
+    ids = keras.Input((None,), dtype="int32", name=names[0])
+    starts = [keras.Input((config.units,), name=name) for name in names[1:]]
+    each = len(starts) // config.layers
+    sequence, states = keras.ops.one_hot(ids, vocab_size), []
+    for number in range(config.layers):
+        layer = kinds[config.cell](
+            config.units,
+            return_sequences=True,
+            return_state=True,
+            dtype="float32",
+            name=f"{config.cell}_{number + 1}",
+            **more,
+        )
+        before = starts[number * each : (number + 1) * each]
+        sequence, *after = layer(sequence, initial_state=before)
+        states += after
+    logits = keras.layers.Dense(vocab_size, dtype="float32", name="dense")(sequence)
+    model = keras.Model([ids, *starts], [logits, *states], name="character_model")
+    for variable, value in zip(model.trainable_variables, arrays, strict=True):
+        variable.assign(value)
+    return model
+
+
 def _initializers(seed: int | None, count: int) -> Any:
     """Yield arguments for the initializers of one layer after the other."""
     for layer in range(count):

@@ -16,6 +16,7 @@ import click
 from charlstm import __version__
 from charlstm.cli import interrupt
 from charlstm.cli.doctor import doctor
+from charlstm.cli.export import export
 from charlstm.cli.sample import sample
 from charlstm.cli.score import score
 from charlstm.cli.show import show
@@ -66,12 +67,14 @@ def program() -> None:
     charlstm train input.txt
     charlstm sample --prime "LSTM based"
     charlstm score held-out.txt
+    charlstm export --format onnx -o model.onnx
     """
 
 
 program.add_command(train)
 program.add_command(sample)
 program.add_command(score)
+program.add_command(export)
 program.add_command(show)
 program.add_command(doctor)
 

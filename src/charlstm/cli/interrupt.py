@@ -48,11 +48,16 @@ def exit_code() -> int:
     return 128 + _received
 
 
+def stop_if_pressed() -> None:
+    """Raise KeyboardInterrupt if a signal got lost."""
+    if pressed():
+        raise KeyboardInterrupt
+
+
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items; raise KeyboardInterrupt at the next one if a signal got lost."""
     for item in items:
-        if pressed():
-            raise KeyboardInterrupt
+        stop_if_pressed()
         yield item
 
 

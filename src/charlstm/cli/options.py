@@ -67,6 +67,7 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
         *names,
         type=click.Choice(item.choices) if item.choices else item.kind,
         default=item.default,
+        required=item.required,
         show_default=item.default not in (None, False, "", ()),
         multiple=item.multiple,
         is_flag=item.kind is bool,

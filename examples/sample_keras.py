@@ -1,0 +1,35 @@
+"""Sample from what `charlstm export --format keras` wrote: Keras alone.
+
+python examples/sample_keras.py model.keras "The " 0.7 300
+"""
+
+import json
+import sys
+import zipfile
+
+import keras
+import numpy as np
+
+path, prime, temperature, length = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+model = keras.saving.load_model(path)
+about = json.loads(zipfile.ZipFile(path).read("charlstm.json"))
+characters, names = about["vocabulary"], about["inputs"]
+states = [np.zeros((1, about["model"]["units"]), np.float32) for _ in names[1:]]
+random = np.random.default_rng()
+
+
+def read(character, states):
+    ids = np.array([[characters.index(character)]], np.int32)
+    logits, *states = model.predict_on_batch([ids, *states])
+    return logits[0, -1].astype(float), states
+
+
+for character in prime:
+    logits, states = read(character, states)
+print(prime, end="")
+for _ in range(length):
+    weights = np.exp((logits - logits.max()) / temperature)
+    character = characters[random.choice(len(weights), p=weights / weights.sum())]
+    print(character, end="", flush=True)
+    logits, states = read(character, states)
+print()

@@ -1,0 +1,34 @@
+"""Sample from what `charlstm export --format onnx` wrote: numpy and onnxruntime alone.
+
+python examples/sample_onnx.py model.onnx "The " 0.7 300
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+
+path, prime, temperature, length = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+session = onnxruntime.InferenceSession(path)
+about = json.loads(session.get_modelmeta().custom_metadata_map["charlstm"])
+characters, names = about["vocabulary"], about["inputs"]
+states = [np.zeros((1, about["model"]["units"]), np.float32) for _ in names[1:]]
+random = np.random.default_rng()
+
+
+def read(character, states):
+    ids = np.array([[characters.index(character)]], np.int32)
+    logits, *states = session.run(None, dict(zip(names, [ids, *states])))
+    return logits[0, -1].astype(float), states
+
+
+for character in prime:
+    logits, states = read(character, states)
+print(prime, end="")
+for _ in range(length):
+    weights = np.exp((logits - logits.max()) / temperature)
+    character = characters[random.choice(len(weights), p=weights / weights.sum())]
+    print(character, end="", flush=True)
+    logits, states = read(character, states)
+print()

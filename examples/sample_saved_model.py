@@ -1,0 +1,35 @@
+"""Sample from what `charlstm export --format saved-model` wrote: TensorFlow alone.
+
+python examples/sample_saved_model.py model "The " 0.7 300
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+path, prime, temperature, length = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+model = tf.saved_model.load(path)
+about = json.loads((Path(path) / "assets.extra" / "charlstm.json").read_text())
+characters, names = about["vocabulary"], about["inputs"]
+states = [np.zeros((1, about["model"]["units"]), np.float32) for _ in names[1:]]
+random = np.random.default_rng()
+
+
+def read(character, states):
+    ids = np.array([[characters.index(character)]], np.int32)
+    logits, *states = (tensor.numpy() for tensor in model.step(ids, *states))
+    return logits[0, -1].astype(float), states
+
+
+for character in prime:
+    logits, states = read(character, states)
+print(prime, end="")
+for _ in range(length):
+    weights = np.exp((logits - logits.max()) / temperature)
+    character = characters[random.choice(len(weights), p=weights / weights.sum())]
+    print(character, end="", flush=True)
+    logits, states = read(character, states)
+print()

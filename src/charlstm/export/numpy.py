@@ -1,0 +1,84 @@
+"""``--format numpy``: the arrays in one ``.npz``, and their reader."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.export.artifact import KEY, Array, Artifact, Step
+
+WINDOW = 64  # characters that a step may read
+
+
+def write(artifact: Artifact, path: Path) -> None:
+    """Write the arrays by name, scales as ``NAME_scale``, and the description in JSON."""
+    stored = artifact.weights()
+    arrays: dict[str, NDArray[Any]] = {name: weights.values for name, weights in stored.items()}
+    scales = {f"{n}_scale": w.scales for n, w in stored.items() if w.scales is not None}
+    with path.open("wb") as file:
+        np.savez(file, **{KEY: np.bytes_(artifact.description.encode())}, **arrays, **scales)  # type: ignore[arg-type] # savez's ``allow_pickle``
+
+
+def load(path: Path) -> Step:
+    """Return the step of a file, in numpy alone."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    model = json.loads(arrays.pop(KEY).item())["model"]
+
+    def weights(name: str) -> Any:
+        return arrays[name] * arrays.get(f"{name}_scale", np.float32(1))
+
+    layers = [
+        tuple(weights(f"{part}_{number}") for part in ("kernel", "recurrent", "bias"))
+        for number in range(1, model["layers"] + 1)
+    ]
+    kernel, bias = weights("dense_kernel"), weights("dense_bias")
+    advance = _CELLS[model["cell"]]
+    activate = _relu if model.get("activation") == "relu" else np.tanh
+    each = 2 if model["cell"] == "lstm" else 1  # states of a layer
+
+    def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
+        logits = []
+        for column in ids.T:
+            following: list[Array] = []
+            for number, (w, u, b) in enumerate(layers):
+                # The product of a one-hot vector is a row.
+                inputs = following[-each] @ w if number else w[column]
+                before = states[number * each : (number + 1) * each]
+                following += advance(inputs, before[0] @ u, b, before, activate)
+            states = following
+            logits.append(states[-each] @ kernel + bias)
+        return np.stack(logits, 1), states
+
+    return step
+
+
+def _lstm(inputs: Any, product: Any, bias: Any, states: Any, activate: Any) -> list[Any]:
+    i, f, g, o = np.split(inputs + product + bias, 4, 1)
+    c = _sigmoid(f) * states[1] + _sigmoid(i) * activate(g)
+    return [_sigmoid(o) * activate(c), c]
+
+
+def _gru(inputs: Any, product: Any, bias: Any, states: Any, activate: Any) -> list[Any]:
+    x_z, x_r, x_g = np.split(inputs + bias[0], 3, 1)
+    h_z, h_r, h_g = np.split(product + bias[1], 3, 1)
+    z, g = _sigmoid(x_z + h_z), activate(x_g + _sigmoid(x_r + h_r) * h_g)
+    return [z * states[0] + (1 - z) * g]
+
+
+def _rnn(inputs: Any, product: Any, bias: Any, _states: Any, activate: Any) -> list[Any]:
+    return [activate(inputs + product + bias)]
+
+
+def _relu(x: Any) -> Any:
+    return np.maximum(x, 0)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # which cannot overflow
+
+
+_CELLS: dict[str, Callable[..., list[Any]]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

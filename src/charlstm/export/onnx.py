@@ -1,0 +1,162 @@
+"""``--format onnx``: ONNX's own recurrent operators, so that batch and time are free."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from charlstm import __version__
+from charlstm.export.artifact import (
+    KEY,
+    STATES,
+    Array,
+    Artifact,
+    Step,
+    Weights,
+    check_size,
+    input_names,
+    output_names,
+    state_names,
+)
+
+WINDOW = 64  # characters that a step may read
+OPSET, IR = 17, 8  # of 2022: older runtimes read them too
+# The blocks of Keras's kernels in ONNX's order: input, output, forget, cell; update, reset, new.
+BLOCKS = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}
+
+
+def write(artifact: Artifact, path: Path) -> None:
+    """Write the graph; the description in JSON is among its metadata."""
+    check_size(artifact, "onnx")
+    graph = _Graph()
+    x, states = _layers(graph, artifact)
+    kernel, bias = artifact.dense
+    x = graph.add("MatMul", x, graph.weights("dense_kernel", kernel))
+    x = graph.add("Add", x, graph.array("dense_bias", bias.values))
+    graph.add("Transpose", x, to="logits", perm=[1, 0, 2])
+    model = artifact.model
+    shape: list[str | int] = ["batch", model.units]
+    floats = TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT32, ["batch", "time"])]
+    inputs += [helper.make_tensor_value_info(n, floats, shape) for n in state_names(model)]
+    logits = helper.make_tensor_value_info("logits", floats, ["batch", "time", artifact.vocab_size])
+    outputs = [helper.make_tensor_value_info(name, floats, shape) for name in states]
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, KEY, inputs, [logits, *outputs], graph.arrays),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name=KEY,
+        producer_version=__version__,
+    )
+    helper.set_model_props(made, {KEY: artifact.description})
+    onnx.checker.check_model(made, full_check=True)
+    path.write_bytes(made.SerializeToString())
+
+
+def load(path: Path) -> Step:
+    """Return the step of a file in onnxruntime.
+
+    Raises ImportError where that is not installed.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+
+    def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
+        logits, *states = session.run(None, dict(zip(names, [ids, *states], strict=True)))
+        return logits, states
+
+    return step
+
+
+def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
+    """Add the recurrent layers; return the names of the last one's outputs and of all states."""
+    model, outputs = artifact.model, output_names(artifact.model)[1:]
+    names = iter(zip(input_names(model)[1:], outputs, strict=True))
+    op = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[model.cell]
+    more: dict[str, Any] = {"linear_before_reset": 1} if model.cell == "gru" else {}
+    if model.activation == "relu":
+        more = {"activations": ["Relu"]}
+    first = graph.array("first", np.array([0]))
+    # The operators have time in front, and states for each of one direction or two.
+    ids = graph.add("Cast", "ids", to_type=TensorProto.INT64)
+    ids = graph.add("Transpose", ids, perm=[1, 0])
+    depth = graph.array("depth", np.array(artifact.vocab_size))
+    x = graph.add("OneHot", ids, depth, graph.array("off_on", np.array([0, 1], np.float32)))
+    for number, (kernel, recurrent, bias) in enumerate(artifact.layers, 1):
+        states = [next(names) for _ in STATES[model.cell]]
+        weights = [
+            graph.gates(f"kernel_{number}", kernel, model.cell),
+            graph.gates(f"recurrent_{number}", recurrent, model.cell),
+            graph.array(f"bias_{number}", _bias(bias.values, model.cell)),
+        ]
+        starts = [graph.add("Unsqueeze", name, first) for name, _ in states]
+        kinds = ["y", *(kind for kind in STATES[model.cell])]
+        found = [f"{kind}_of_{number}" for kind in kinds]
+        node = helper.make_node(
+            op, [x, *weights, "", *starts], found, hidden_size=model.units, **more
+        )
+        graph.nodes.append(node)
+        direction = graph.array(f"direction_{number}", np.array([1]))
+        x = graph.add("Squeeze", found[0], direction)
+        for name, (_, output) in zip(found[1:], states, strict=True):
+            graph.add("Squeeze", name, first, to=output)
+    return x, outputs
+
+
+def _in_blocks(array: NDArray[Any], cell: str) -> NDArray[Any]:
+    """Return an array (..., nU) with its blocks in ONNX's order."""
+    parts = np.split(array, len(BLOCKS[cell]), -1)
+    return np.concatenate([parts[block] for block in BLOCKS[cell]], -1)
+
+
+def _bias(bias: NDArray[Any], cell: str) -> NDArray[Any]:
+    """Return ONNX's bias (1, 2nU): of the input's product, and of the recurrent one."""
+    both = bias if bias.ndim > 1 else np.stack([bias, np.zeros_like(bias)])
+    return _in_blocks(both, cell).reshape(1, -1)
+
+
+class _Graph:
+    """Nodes and constants as they are added; each result has a name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: list[TensorProto] = []
+
+    def add(self, op: str, *inputs: str, to: str = "", to_type: int = 0, **attributes: Any) -> str:
+        """Add a node of one output; return its name."""
+        to = to or f"{op.lower()}_{len(self.nodes)}"
+        if to_type:
+            attributes["to"] = to_type
+        self.nodes.append(helper.make_node(op, inputs, [to], **attributes))
+        return to
+
+    def array(self, name: str, array: NDArray[Any]) -> str:
+        """Add a constant; return its name."""
+        self.arrays.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def weights(self, name: str, weights: Weights) -> str:
+        """Add weights; return the name of their float32 values."""
+        return self._widened(name, weights.values, weights.scales)
+
+    def gates(self, name: str, weights: Weights, cell: str) -> str:
+        """Add a kernel (in, nU) as ONNX has it: (1, nU, in)."""
+        values = _in_blocks(weights.values, cell).T[None]
+        scales = weights.scales
+        return self._widened(name, values, None if scales is None else _in_blocks(scales, cell).T)
+
+    def _widened(self, name: str, values: NDArray[Any], scales: NDArray[Any] | None) -> str:
+        found = self.array(name, values)
+        if values.dtype != np.float32:
+            # Of constants alone, so that a runtime does it once. (It would not for QDQ nodes.)
+            found = self.add("Cast", found, to_type=TensorProto.FLOAT)
+        if scales is not None:
+            found = self.add("Mul", found, self.array(f"{name}_scale", scales))
+        return found

@@ -1,0 +1,376 @@
+import importlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Run, environment, lines_of
+from numpy.testing import assert_allclose
+from oracle import Oracle
+
+from charlstm import checkpoint
+from charlstm.config import ModelConfig
+from charlstm.errors import CharlstmError
+from charlstm.export import artifact, check, place
+from charlstm.export.artifact import Artifact, Step
+from charlstm.vocabulary import Vocabulary
+
+B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
+FORMATS = {
+    "saved-model": "model",
+    "onnx": "model.onnx",
+    "litert": "model.tflite",
+    "keras": "model.keras",
+    "numpy": "model.npz",
+}
+SMALLER = ("onnx", "litert", "numpy")
+BATCHED = ("saved-model", "onnx", "keras", "numpy")
+CELLS = pytest.mark.parametrize(
+    ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
+)
+EXAMPLES = Path(__file__).parents[1] / "examples"
+README = Path(__file__).parents[1] / "README.md"
+
+
+def a_checkpoint(vocab_size: int = V, **changes: Any) -> checkpoint.Checkpoint:
+    """Return a model of random weights; U+0100 and so on are its characters."""
+    config = ModelConfig(**{"units": U, "layers": L, **changes})
+    source = np.random.default_rng(1)
+    arrays = [
+        source.normal(0, 0.7, shape).astype(np.float32)
+        for shape in checkpoint.layout(config, vocab_size).values()
+    ]
+    vocabulary = Vocabulary("".join(chr(256 + i) for i in range(vocab_size)))
+    return checkpoint.Checkpoint(3, config, vocabulary, arrays, {"valid_loss": 1.5})
+
+
+def exported(form: str, folder: Path, made: Artifact) -> Path:
+    path = folder / FORMATS[form]
+    place.format_module(form).write(made, path)
+    return path
+
+
+def loaded(form: str, folder: Path, made: Artifact) -> Step:
+    step: Step = place.format_module(form).load(exported(form, folder, made))
+    return step
+
+
+def read(step: Step, made: Artifact, ids: Any) -> Any:
+    """Return the logits (N, V) after each of some ids, read one by one, and the last states."""
+    states, found = artifact.zero_state(made.model), []
+    for i in ids:
+        logits, states = step(np.array([[i]], np.int32), states)
+        found.append(logits[0, 0])
+    return np.array(found), states
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@CELLS
+def test_each_format_computes_what_the_oracle_does(
+    form: str, cell: str, activation: str | None, tmp_path: Path
+) -> None:
+    model = a_checkpoint(cell=cell, activation=activation)
+    checkpoint.write(tmp_path / "a.weights.h5", model)
+    made = artifact.make(model, "float32")
+    ids = [1, 2, 3, 6, 0, 2, 4, 5]
+    text = model.vocabulary.decode(ids)
+    found, _ = read(loaded(form, tmp_path, made), made, ids)
+    expected = Oracle(tmp_path / "a.weights.h5").logits(text)
+    # Cells of relu grow: their logits have thousands.
+    assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("layers", "size"), [(1, 2), (2, 5000)])
+def test_each_format_has_any_depth_and_vocabulary(
+    form: str, layers: int, size: int, tmp_path: Path
+) -> None:
+    made = artifact.make(a_checkpoint(size, layers=layers), "float32")
+    found = check.compare(loaded(form, tmp_path, made), made, characters=20)
+    assert found.same_text
+    assert found.difference < 1e-5
+
+
+@pytest.mark.parametrize("form", BATCHED)
+@CELLS
+def test_a_batch_of_windows_is_read_as_rows_one_by_one(
+    form: str, cell: str, activation: str | None, tmp_path: Path
+) -> None:
+    made = artifact.make(a_checkpoint(cell=cell, activation=activation), "float32")
+    step = loaded(form, tmp_path, made)
+    ids = np.array([[1, 2, 3], [6, 0, 2]], np.int32)
+    rows = [read(step, made, row) for row in ids]
+    logits, states = step(ids, [np.repeat(s, B, axis=0) for s in artifact.zero_state(made.model)])
+    assert_allclose(logits, [row for row, _ in rows], rtol=1e-5, atol=1e-5)
+    for state, *alone in zip(states, *(last for _, last in rows), strict=True):
+        assert_allclose(state, np.concatenate(alone), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", SMALLER)
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@CELLS
+def test_smaller_weights_are_what_the_format_computes_with(
+    form: str, precision: str, cell: str, activation: str | None, tmp_path: Path
+) -> None:
+    made = artifact.make(a_checkpoint(cell=cell, activation=activation), precision)
+    found = check.compare(loaded(form, tmp_path, made), made, characters=20)
+    assert found.equal
+
+
+@pytest.mark.parametrize("form", SMALLER)
+def test_smaller_is_smaller(form: str, tmp_path: Path) -> None:
+    model = a_checkpoint(units=64)
+    sizes = [
+        place.size(exported(form, tmp_path, artifact.make(model, precision)))
+        for precision in ("float32", "float16", "int8")
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[2] < 0.4 * sizes[0]
+
+
+def test_int8_is_within_half_a_step_of_each_column() -> None:
+    kernel = a_checkpoint().arrays[0]
+    kernel[:, 2] = 0
+    kernel[:, 3] *= 1e-6
+    model = a_checkpoint()
+    stored = artifact.make(replace(model, arrays=[kernel, *model.arrays[1:]]), "int8").layers[0][0]
+    steps = np.abs(kernel).max(axis=0) / 127
+    assert (np.abs(stored.array() - kernel) <= steps / 2 * 1.0001).all()
+    assert stored.values.dtype == np.int8
+
+
+def test_weights_that_float16_cannot_hold_are_refused() -> None:
+    model = a_checkpoint()
+    model.arrays[0][1, 2] = 7e4
+    with pytest.raises(CharlstmError, match=r"float16: weights are too large"):
+        artifact.make(model, "float16")
+
+
+def description(form: str, path: Path) -> Any:
+    """Read the description as someone without charlstm would."""
+    if form == "saved-model":
+        return json.loads((path / "assets.extra" / "charlstm.json").read_text())
+    if form == "onnx":
+        (item,) = onnx.load(path).metadata_props
+        assert item.key == "charlstm"
+        return json.loads(item.value)
+    if form == "numpy":
+        return json.loads(np.load(path)["charlstm"].item())
+    return json.loads(zipfile.ZipFile(path).read("charlstm.json"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_vocabulary_and_the_settings_are_in_it(form: str, tmp_path: Path) -> None:
+    model = a_checkpoint()
+    found = description(form, exported(form, tmp_path, artifact.make(model, "float32")))
+    assert found["vocabulary"] == model.vocabulary.characters
+    assert found["model"] == {"cell": "lstm", "units": U, "layers": L, "dropout": 0.2}
+    assert found["format"] == 1
+    assert (found["epoch"], found["metrics"]) == (3, {"valid_loss": 1.5})
+    states = [f"{name}_{n}" for n in (1, 2, 3, 4) for name in "hc"]
+    assert found["inputs"] == ["ids", *states]
+    assert found["outputs"] == ["logits", *(f"{name}_out" for name in states)]
+
+
+def test_names_are_in_order_where_a_format_has_them(tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    made = artifact.make(a_checkpoint(), "float32")
+    inputs, outputs = artifact.input_names(made.model), artifact.output_names(made.model)
+    graph = onnx.load(exported("onnx", tmp_path, made)).graph
+    assert [node.name for node in graph.input] == inputs
+    assert [node.name for node in graph.output] == outputs
+    interpreter = Interpreter(str(exported("litert", tmp_path, made)))
+    assert [detail["name"] for detail in interpreter.get_input_details()] == inputs
+    (signature,) = interpreter.get_signature_list().values()
+    assert sorted(signature["outputs"]) == sorted(outputs)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_gpu_changes_nothing(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By its name it cannot be reached: Keras puts a function of the same name above it.
+    cudnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
+    monkeypatch.setattr(cudnn, "_is_gpu_available", lambda: True)
+    path = exported(form, tmp_path, artifact.make(a_checkpoint(cell="gru"), "float32"))
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    assert files
+    assert not any(b"cudnnrnn" in file.read_bytes().lower() for file in files)
+
+
+def test_what_computes_something_else_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = place.format_module("onnx")
+    monkeypatch.setitem(module.BLOCKS, "lstm", (0, 1, 2, 3))  # a forgotten order
+    made = artifact.make(a_checkpoint(), "float32")
+
+    def export() -> None:
+        with place.placing(tmp_path / "model.onnx") as part:
+            module.write(made, part)
+            check.check(module.load(part), made)
+
+    with pytest.raises(CharlstmError, match=r"logits differ by up to .*; nothing was written"):
+        export()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("broken", ["states", "nothing"])
+def test_a_step_that_is_wrong_from_the_second_on_is_seen(broken: str, tmp_path: Path) -> None:
+    made = artifact.make(a_checkpoint(), "float32")
+    step = loaded("numpy", tmp_path, made)
+
+    def forgetful(ids: Any, _states: Any) -> Any:
+        return step(ids, artifact.zero_state(made.model))
+
+    def empty(ids: Any, states: Any) -> Any:
+        logits, states = step(ids, states)
+        return np.full_like(logits, np.nan), states
+
+    wrong: Callable[..., Any] = forgetful if broken == "states" else empty
+    assert not check.compare(wrong, made).equal
+    assert check.compare(step, made).equal
+
+
+def test_bits_of_an_artifact_are_those_of_the_model(tmp_path: Path) -> None:
+    model = a_checkpoint()
+    made = artifact.make(model, "float32")
+    ids = np.random.default_rng(2).integers(0, V, 300).astype(np.int32)
+    expected = check.model_nats(model, ids, lambda _: None)
+    for form, window in (("onnx", 64), ("litert", 1)):
+        states = artifact.zero_state(made.model)
+        step = loaded(form, tmp_path, made)
+        found = check.step_nats(step, states, ids, window, lambda _: None)
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.onnx", tmp_path / "model"
+    file.write_text("old")
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text("old")
+
+    def stopped(path: Path) -> None:
+        with place.placing(path) as part:
+            part.write_text("new")
+            raise KeyboardInterrupt
+
+    for path in (file, folder):
+        with pytest.raises(KeyboardInterrupt):
+            stopped(path)
+    assert file.read_text() == (folder / "saved_model.pb").read_text() == "old"
+    with place.placing(file) as part:
+        part.write_text("new")
+    with place.placing(folder) as part:
+        part.mkdir()
+        (part / "saved_model.pb").write_text("new")
+    assert file.read_text() == (folder / "saved_model.pb").read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [folder, file]
+
+
+def test_only_an_artifact_of_its_kind_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("file")
+    cases = {
+        ("file", "onnx", False): "exists already; choose another name, or say --overwrite",
+        ("notes", "saved-model", True): "not a saved model, so --overwrite leaves it alone",
+        ("notes", "onnx", True): "not a file, so --overwrite leaves it alone",
+        ("file", "saved-model", True): "not a folder, so --overwrite leaves it alone",
+        ("link", "numpy", True): "not a file, so --overwrite leaves it alone",
+        ("model.h5", "keras", True): "must end in .keras, or Keras does not load it",
+        ("none/model.npz", "numpy", True): "there is no folder",
+        ("file/model.npz", "numpy", True): "there is no folder",
+        (f"{'n' * 300}.npz", "numpy", True): "File name too long",
+    }
+    for (name, form, overwrite), message in cases.items():
+        with pytest.raises(CharlstmError, match=message):
+            place.check_place(tmp_path / name, form, overwrite=overwrite)
+    place.check_place(tmp_path / "file", "onnx", overwrite=True)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "find_spec", lambda _: None)
+    with pytest.raises(CharlstmError, match=r"onnx needs onnx: pip install 'charlstm\[onnx\]'"):
+        place.format_module("onnx")
+    with pytest.raises(CharlstmError, match=r"litert needs ai-edge-litert: .*charlstm\[litert\]"):
+        place.format_module("litert")
+    assert place.missing_runtime("onnx") == "onnxruntime"
+    assert not place.missing_runtime("keras")
+
+
+def test_a_model_is_exported_and_what_it_loses_is_told(
+    charlstm: Run, trained: Path, text: str, tmp_path: Path
+) -> None:
+    arguments = "export --format onnx --precision int8 --check - -o model.onnx".split()
+    done = charlstm(*arguments, trained, given=text[:2000].encode() + b"~~")
+    assert done.returncode == 0, done.stderr
+    lines = lines_of(done.stderr)
+    assert lines[0].startswith("-: left out 2 of what the model has never seen: '~'")
+    assert lines[1].startswith("epoch 2 of ")
+    assert "MB, checked over 200 characters: logits differ by " in lines[2]
+    rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.decode().splitlines()[1:])
+    assert rows["characters"] == f"{len(text[:2000]) - 1:,}"
+    change = float(rows["exported"]) - float(rows["of the model"])
+    assert float(rows["change"]) == pytest.approx(change, abs=1.1e-4)
+    assert 0 < abs(change) < 0.05
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    again = charlstm(*arguments, trained)
+    assert again.returncode == 1
+    assert lines_of(again.stderr) == [
+        "charlstm: model.onnx: exists already; choose another name, or say --overwrite"
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_examples_write_the_likeliest_text_without_us(
+    form: str, trained: Path, tmp_path: Path
+) -> None:
+    weights = trained / "epoch-002.weights.h5"
+    made = artifact.make(checkpoint.read(weights), "float32")
+    path = exported(form, tmp_path, made)
+    barred = {"charlstm"} | ({"tensorflow", "keras"} if form in SMALLER else set())
+    for module in barred:
+        (tmp_path / f"{module}.py").write_text(f"raise ImportError({module!r})")
+    example = EXAMPLES / f"sample_{form.replace('-', '_')}.py"
+    assert len(example.read_text().splitlines()) <= 40
+    done = subprocess.run(
+        [sys.executable, example, path, "the ", "1e-5", "50"],
+        env=environment(PYTHONPATH=str(tmp_path), PYTHONIOENCODING="utf-8"),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == f"the {Oracle(weights).write('the ', 50, 0, 0)}\n"
+
+
+def test_readme_shows_the_example_as_it_is() -> None:
+    assert (EXAMPLES / "sample_numpy.py").read_text() in README.read_text()
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_reader_of_the_docs_reads_any_cell(cell: str, precision: str, tmp_path: Path) -> None:
+    model = a_checkpoint(cell=cell)
+    made = artifact.make(model, precision)
+    path = exported("numpy", tmp_path, made)
+    rounded = replace(model, arrays=made.arrays())
+    checkpoint.write(tmp_path / "a.weights.h5", rounded)
+    prime = model.vocabulary.characters[2:5]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "sample_numpy.py", path, prime, "1e-5", "30"],
+        env=environment(PYTHONIOENCODING="utf-8"),
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    expected = Oracle(tmp_path / "a.weights.h5").write(prime, 30, 0, 0)
+    assert done.stdout.decode() == f"{prime}{expected}\n"
