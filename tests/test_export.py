@@ -2,6 +2,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import Run, environment, lines_of
+from conftest import Run, environment, interrupt, lines_of, start
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
@@ -296,14 +297,60 @@ def test_only_an_artifact_of_its_kind_is_replaced(tmp_path: Path) -> None:
     place.check_place(tmp_path / "file", "onnx", overwrite=True)
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "find_spec", lambda _: None)
-    with pytest.raises(CharlstmError, match=r"onnx needs onnx: pip install 'charlstm\[onnx\]'"):
-        place.format_module("onnx")
-    with pytest.raises(CharlstmError, match=r"litert needs ai-edge-litert: .*charlstm\[litert\]"):
-        place.format_module("litert")
-    assert place.missing_runtime("onnx") == "onnxruntime"
-    assert not place.missing_runtime("keras")
+WITHOUT = """
+import sys
+from charlstm.cli import main
+missing, *sys.argv[1:] = sys.argv[1:]
+sys.modules |= dict.fromkeys(missing.split(","))  # as if it were not installed
+main()
+"""
+
+
+def without(missing: str, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Export where some modules are not installed."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, missing, "export", *arguments],
+        env=environment(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_missing_extra_is_named(trained: Path, tmp_path: Path) -> None:
+    cases = {
+        ("onnx", "onnx"): "--format onnx needs onnx: pip install 'charlstm[onnx]'",
+        ("ai_edge_litert", "litert"): "--format litert needs ai-edge-litert: pip install "
+        "'charlstm[litert]'",
+    }
+    for (missing, form), message in cases.items():
+        done = without(missing, trained, "--format", form, "-o", tmp_path / "model")
+        assert done.returncode == 1
+        assert lines_of(done.stderr) == [f"charlstm: {message}"]
+    done = without(
+        "onnxruntime", trained, *"--format onnx --check - -o".split(), tmp_path / "model"
+    )
+    assert lines_of(done.stderr) == [
+        "charlstm: --check needs onnxruntime: pip install 'charlstm[onnx]'"
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_checked_here_is_written_and_said(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    done = without("onnxruntime", trained, "--format", "onnx", "-o", path)
+    assert done.returncode == 0
+    assert lines_of(done.stderr)[-1].endswith("MB, not checked: onnxruntime is not installed")
+    assert description("onnx", path)["vocabulary"]
+
+
+def test_an_interrupted_export_leaves_nothing(trained: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "export", trained, *"--format saved-model -o model".split())
+    while not list(tmp_path.glob(".charlstm-*/artifact")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    interrupt(process)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_is_exported_and_what_it_loses_is_told(

@@ -113,7 +113,8 @@ def _loss(checkpoint: Checkpoint, ids: NDArray[Any], step: Any, window: int) -> 
         states = zero_state(checkpoint.model)
         after = bits_per_char(step_nats(step, states, ids, window, tick))
     rows = {"of the model": f"{before:.4f}", "exported": f"{after:.4f}"}
-    rows |= {"change": f"{after - before:+.4f}", "characters": f"{len(ids) - 1:,}"}
+    change = round(after - before, 4) + 0  # and never -0
+    rows |= {"change": f"{change:+.4f}", "characters": f"{len(ids) - 1:,}"}
     width = max(map(len, rows.values()))
     lines = "".join(f"{name:12}  {value:>{width}}\n" for name, value in rows.items())
     return f"bits per character\n{lines}"

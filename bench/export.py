@@ -1,0 +1,141 @@
+"""Each export of a model, measured: ``python -m bench.export CHECKPOINT TEXT``.
+
+Size, what it computes, and how its example runs: in a process of its own, without TensorFlow but
+where the format is TensorFlow's.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.race import Spread
+from charlstm import backend, checkpoint, corpus
+from charlstm.checkpoint import Checkpoint
+from charlstm.export import artifact, check, place
+from charlstm.history import bits_per_char
+
+NAMES = {"keras": "model.keras", "numpy": "model.npz"}
+PRECISIONS = dict.fromkeys(("onnx", "litert", "numpy"), ("float32", "float16", "int8"))
+FORMATS = ("saved-model", "keras", "onnx", "litert", "numpy")
+SAME = 1000  # characters of the likeliest text
+SHORT, LONG = 1, 1001  # characters that an example writes
+ROUNDS = 5
+
+
+def main() -> None:
+    """Print the table."""
+    weights, text = sys.argv[1:]
+    backend.select_device("cpu")
+    model = checkpoint.read(Path(weights))
+    reading = corpus.Reading(corpus.open_once(text), model.vocabulary)
+    ids = np.concatenate(list(reading.ids())).astype(np.int32)
+    loss = bits_per_char(check.model_nats(model, ids, lambda _: None))
+    subject = Subject(model, ids, _likeliest(model), loss)
+    packages = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
+    print("# Exports\n")
+    print(
+        f"`python -m bench.export CHECKPOINT TEXT`; {backend.processor()}, {os.cpu_count()} cores;"
+    )
+    print(
+        f"Python {platform.python_version()}, {', '.join(f'{n} {version(n)}' for n in packages)};"
+    )
+    print(
+        f"{model.model.layers} x {model.model.cell}({model.model.units}), {len(model.vocabulary)}"
+    )
+    print(f"distinct characters, {loss:.4f} bits per character on {len(ids) - 1:,} of a text.\n")
+    print(
+        "Logits differ from those of the model with the weights as they are stored; the likeliest"
+    )
+    print(
+        f"text is the float32 model's over {SAME:,} characters; rates and starts are those of the"
+    )
+    print(f"format's program in examples/, in {ROUNDS} rounds.\n")
+    print(
+        "| format | precision | MB | logits differ | same text | characters/s | start, s | bits |"
+    )
+    print("| - | - | - | - | - | - | - | - |")
+    for form in FORMATS:
+        for precision in PRECISIONS.get(form, ("float32",)):
+            cells = _measure(subject, form, precision)
+            print("| " + " | ".join([form, precision, *cells]) + " |", flush=True)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported, the text it is measured on, and what the model itself makes of it."""
+
+    model: Checkpoint
+    ids: NDArray[np.int32]
+    likeliest: list[int]
+    bits: float
+
+
+def _measure(subject: Subject, form: str, precision: str) -> Iterator[str]:
+    """Yield the cells of a line."""
+    model = subject.model
+    made, module = artifact.make(model, precision), place.format_module(form)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / NAMES.get(form, "model")
+        module.write(made, path)
+        yield f"{place.size(path) / 1e6:.2f}"
+        found = check.compare(module.load(path), made, characters=SAME)
+        yield f"{found.difference:.1e}"
+        step, states = module.load(path), artifact.zero_state(model.model)
+        yield "yes" if _written(step, states, subject.likeliest) == subject.likeliest else "no"
+        starts, rates = [], []
+        for _ in range(ROUNDS):
+            short, long = (_run(form, path, model, length) for length in (SHORT, LONG))
+            starts.append(short)
+            rates.append((LONG - SHORT) / (long - short))
+        yield Spread(rates).show(",.0f")
+        yield Spread(starts).show(".2f")
+        step = module.load(path)
+        nats = check.step_nats(step, states, subject.ids, module.WINDOW, lambda _: None)
+        yield f"{round(bits_per_char(nats) - subject.bits, 4) + 0:+.4f}"
+
+
+def _likeliest(model: Checkpoint) -> list[int]:
+    """Return the ids that the float32 model thinks likeliest, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, module = artifact.make(model, "float32"), place.format_module("numpy")
+        module.write(made, Path(folder) / "model.npz")
+        step = module.load(Path(folder) / "model.npz")
+    return _written(step, artifact.zero_state(model.model), [0] * SAME)
+
+
+def _written(step: artifact.Step, states: list[Any], like: list[int]) -> list[int]:
+    """Return as many likeliest ids as ``like`` has, behind its first."""
+    ids = like[:1]
+    while len(ids) < len(like):
+        logits, states = step(np.array([ids[-1:]], np.int32), states)
+        ids.append(int(logits[0, 0].argmax()))
+    return ids
+
+
+def _run(form: str, path: Path, model: Checkpoint, length: int) -> float:
+    """Return the seconds that an example takes to write so many characters."""
+    example = Path(__file__).parents[1] / "examples" / f"sample_{form.replace('-', '_')}.py"
+    prime = model.vocabulary.characters[0]
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, example, path, prime, "1", str(length)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
