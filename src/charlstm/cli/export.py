@@ -58,10 +58,7 @@ def _export(named: str | None, config: ExportConfig, *, epoch_given: bool) -> No
 
     path = Path(config.output)
     check_place(path, config.format, overwrite=config.overwrite)
-    missing = missing_runtime(config.format)
-    if missing and config.check:
-        raise CharlstmError(f"--check needs {missing}: pip install 'charlstm[{config.format}]'")
-    form = format_module(config.format)
+    missing = missing_runtime(config.format, check=config.check is not None)
     weights, checkpoint = read_weights(named, config.epoch, epoch_given=epoch_given)
     text = _text(config.check, checkpoint) if config.check else None
     click.echo(f"epoch {checkpoint.epoch} of {weights}", err=True)
@@ -71,20 +68,22 @@ def _export(named: str | None, config: ExportConfig, *, epoch_given: bool) -> No
     from charlstm.export.check import CHARACTERS, check
 
     backend.select_device("cpu")  # on which every export is the same
-    artifact, table = make(checkpoint, config.precision), ""
+    form, table = format_module(config.format), ""
+    artifact = make(checkpoint, config.precision)
     with placing(path) as part:
         form.write(artifact, part)
         interrupt.stop_if_pressed()
-        note = f"not checked: {missing} is not installed"
-        if not missing:
+        if missing:
+            note = f"not checked: {missing} is not installed"
+        else:
+            step = form.load(part)
             with _bar("checking", CHARACTERS) as tick:
-                found = check(form.load(part), artifact, tick)
+                found = check(step, artifact, tick)
             note = (
                 f"checked over {CHARACTERS} characters: logits differ by {found.difference:.1e} "
                 "at most, the likeliest text is the same"
             )
-        if text is not None:
-            table = _loss(checkpoint, text, form.load(part), form.WINDOW)
+            table = "" if text is None else _loss(checkpoint, text, step, form.WINDOW)
         megabytes = size(part) / 1e6
     click.echo(f"{path}: {megabytes:,.1f} MB, {note}", err=True)
     write(table)

@@ -19,22 +19,24 @@ SAVED_MODEL = "saved_model.pb"  # by which TensorFlow knows such a folder
 
 
 def format_module(name: str) -> Any:
-    """Return the module of a format.
-
-    Raises CharlstmError if what it needs is not installed.
-    """
-    needed = WRITERS.get(name)
-    if needed and not find_spec(needed):
-        raise CharlstmError(
-            f"--format {name} needs {_package(needed)}: pip install 'charlstm[{name}]'"
-        )
+    """Return the module of a format."""
     return importlib.import_module(f"charlstm.export.{name.replace('-', '_')}")
 
 
-def missing_runtime(name: str) -> str:
-    """Return the package that would run a format, empty if it is there."""
-    needed = RUNTIMES.get(name)
-    return _package(needed) if needed and not find_spec(needed) else ""
+def missing_runtime(name: str, *, check: bool) -> str:
+    """Return the package that would run a format, empty if it is there.
+
+    Raises CharlstmError if it is not and there is a text to check on, or if what writing takes is
+    not installed.
+    """
+    missing = {
+        f"--format {name}": _missing(WRITERS.get(name)),
+        "--check": _missing(RUNTIMES.get(name)) if check else "",
+    }
+    for needs, package in missing.items():
+        if package:
+            raise CharlstmError(f"{needs} needs {package}: pip install 'charlstm[{name}]'")
+    return _missing(RUNTIMES.get(name))
 
 
 def check_place(path: Path, name: str, *, overwrite: bool) -> None:
@@ -116,5 +118,6 @@ def _unwritable(path: Path, error: OSError) -> CharlstmError:
     return CharlstmError(f"{path}: cannot be written: {error.strerror or error}")
 
 
-def _package(module: str) -> str:
-    return module.replace("_", "-")
+def _missing(module: str | None) -> str:
+    """Return the package of a module that is needed and not installed; else, nothing."""
+    return module.replace("_", "-") if module and not find_spec(module) else ""
