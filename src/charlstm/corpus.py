@@ -355,9 +355,12 @@ class _Reader:
             guess = "WINDOWS-1252"
             if offset == 0:
                 guess = next((name for mark, name in MARKS if chunk.startswith(mark)), guess)
+            # So does a text in another encoding that has its last such character there.
+            cut = "it ends in the middle of a character; if it is not cut short but"
+            unless = cut if final else "if it is"
             raise CharlstmError(
                 f"{self._text.name}: not UTF-8: byte 0x{error.object[error.start]:02X} at offset "
-                f"{offset + error.start:,}; if it is {guess}, convert it with: "
+                f"{offset + error.start:,}; {unless} {guess}, convert it with: "
                 f"iconv -f {guess} -t UTF-8 {shlex.quote(self._text.name)} > utf8.txt"
             ) from None
 
