@@ -111,6 +111,14 @@ def test_every_default_is_in_its_own_range() -> None:
         assert not item.problem(item.default), item.name
 
 
+def test_a_length_is_a_number_that_floats_have_or_inf() -> None:
+    (length,) = [item for item in options(SampleConfig) if item.name == "length"]
+    assert not any(map(length.problem, ["0", "9" * 15, "inf"]))
+    assert int(SampleConfig(length="9" * 15).characters) == 10**15 - 1
+    for wrong in ("", "-1", "1.5", "nan", "9" * 16, "9" * 309, "٣"):
+        assert length.problem(wrong).startswith("must be a whole number of at most 15 digits")
+
+
 def test_an_epoch_is_best_last_or_a_number() -> None:
     (epoch,) = [item for item in options(SampleConfig) if item.name == "epoch"]
     assert not any(map(epoch.problem, ["best", "last", "1", "12"]))
