@@ -160,11 +160,14 @@ def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
 
 
 def test_what_the_demo_has_by_itself_is_not_asked_for(charlstm: Run, tmp_path: Path) -> None:
-    options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0"
-    assert charlstm("train", *options.split()).returncode == 0
+    """A warm-up longer than the training is said; what has ended it, too."""
+    options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0 --warmup 2"
+    done = charlstm("train", *options.split())
+    assert done.returncode == 0
+    assert "--warmup 2 is longer than the whole training, of 1 steps: " in done.stderr.decode()
     again = charlstm("train", "--demo", "--resume")
     assert again.returncode == 0, again.stderr
-    assert lines_of(again.stderr)[-1].startswith("finished already")
+    assert lines_of(again.stderr)[-1].startswith("finished already: --max-steps 1 is reached;")
     assert (tmp_path / "checkpoints/demo").is_dir()
 
 
