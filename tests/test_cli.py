@@ -508,3 +508,19 @@ def test_a_text_in_the_environment_is_one_whole(monkeypatch: pytest.MonkeyPatch)
     command = program.commands["sample"]
     context = command.make_context("sample", [], auto_envvar_prefix="CHARLSTM_SAMPLE")
     assert context.params["stop"] == ("THE END",)
+
+
+def test_a_file_that_is_read_as_standard_input_is_not_written_either(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("the text")
+    for command in ("score RUN - --html text", "sample RUN --prime-file - -o text"):
+        program = f"{sys.executable} -m charlstm {command} <text"
+        done = subprocess.run(
+            ["bash", "-c", program.replace("RUN", str(trained))],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert "text: it is what is read" in only_line(done)

@@ -48,8 +48,8 @@ def _place(path: str) -> Path:
 
 
 def _is(found: os.stat_result, name: str | Path) -> bool:
-    """Tell whether a file is the one that has a name, if any has."""
+    """Tell whether a file is the one that has a name, if any has; of -, standard input."""
     try:
-        return os.path.samestat(found, Path(name).stat())
+        return os.path.samestat(found, os.fstat(0) if name == "-" else Path(name).stat())
     except OSError:
         return False  # whoever reads it will say so
