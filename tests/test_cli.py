@@ -73,6 +73,10 @@ finally:
         (["sample", "--length", "inf", "--json"], 2),
         (["sample", "--length", "inf", "--samples", "2"], 2),
         (["sample", "--interactive", "-o", "file"], 2),
+        (["sample", "--interactive", "--hide-prime"], 2),
+        (["sample", "--samples", str(10**18)], 2),
+        (["sample", "-o", ""], 2),
+        (["score", "a", "--html", ""], 2),
         (["score"], 2),
         (["score", "a", "b", "c"], 2),
     ],
@@ -156,11 +160,14 @@ def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
 
 
 def test_what_the_demo_has_by_itself_is_not_asked_for(charlstm: Run, tmp_path: Path) -> None:
-    options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0"
-    assert charlstm("train", *options.split()).returncode == 0
+    """A warm-up longer than the training is said; what has ended it, too."""
+    options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0 --warmup 2"
+    done = charlstm("train", *options.split())
+    assert done.returncode == 0
+    assert "--warmup 2 is longer than the whole training, of 1 steps: " in done.stderr.decode()
     again = charlstm("train", "--demo", "--resume")
     assert again.returncode == 0, again.stderr
-    assert lines_of(again.stderr)[-1].startswith("finished already")
+    assert lines_of(again.stderr)[-1].startswith("finished already: --max-steps 1 is reached;")
     assert (tmp_path / "checkpoints/demo").is_dir()
 
 
@@ -299,11 +306,48 @@ def test_a_run_that_exists_is_kept_unless_told(charlstm: Run, words: Path) -> No
     assert (folder / "corpus.ids").read_bytes() == before["corpus.ids"][::-1]
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("score RUN - <&-", 1, "charlstm: -: Bad file descriptor"),
+        ("sample RUN --prime-file - <&-", 1, "charlstm: -: Bad file descriptor"),
+        ("show RUN >&-", 0, ""),
+        ("show RUN 2>&-", 0, ""),
+        ("show none <&- >&- 2>&-", 1, ""),
+        *(
+            (f"{shown} >/dev/full", 1, "charlstm: standard output: No space left on device")
+            for shown in ("--version", "show --help", "show RUN --json")
+        ),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_no_bug(
+    command: str, code: int, said: str, trained: Path
+) -> None:
+    """What is to be read fails, what is to be written goes nowhere, a full disk is one line."""
+    if "full" in command and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    program = f"{sys.executable} -m charlstm {command}"
+    done = subprocess.run(
+        ["bash", "-c", program.replace("RUN", str(trained))],
+        env=environment(),
+        capture_output=True,
+        timeout=60,  # a pipe of its own that is read for standard input never ends
+        check=False,
+    )
+    assert done.returncode == code, done.stderr.decode()
+    assert lines_of(done.stderr)[-1:] == [said] * bool(said)
+    assert b"Traceback" not in done.stderr
+    assert b"ignored" not in done.stderr
+
+
 def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path: Path) -> None:
     weights = trained / "epoch-002.weights.h5"
     (tmp_path / "cut.weights.h5").write_bytes(weights.read_bytes()[:-100])
     (tmp_path / "text").write_text("hello")
     (tmp_path / "latin").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "copy").hardlink_to(weights)
+    (tmp_path / "link").symlink_to("text")
     refused: list[tuple[list[str | Path], str]] = [
         ([], r"checkpoints/: no run with a finished epoch"),
         (["none"], "none: no such run or weights file"),
@@ -324,6 +368,12 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
         ([trained, "-o", "."], r"\.: not a regular file"),
         ([trained, "-o", "/dev/null"], "/dev/null: not a regular file"),
         ([trained, "-o", "text/below"], "text/below: there is no folder .*/text"),
+        ([trained, "-o", "x" * 300], "xxx: cannot be written: File name too long"),
+        ([trained, "-o", "circle"], "circle: cannot be written: Too many levels"),
+        ([weights, "-o", "copy"], "copy: it is what is read"),
+        (["copy", "-o", "copy"], "copy: it is what is read"),
+        ([trained, "--prime-file", "text", "-o", "link"], "link: it is what is read"),
+        ([weights, "--samples", str(2**40)], r"reduce --samples \(now 1,099,511,627,776\)"),
     ]
     for arguments, complaint in refused:
         line = only_line(charlstm("sample", *arguments))
@@ -344,6 +394,7 @@ def test_errors_of_scoring_are_one_line(charlstm: Run, trained: Path, tmp_path: 
         ([trained, "strange"], r"'Z' \(U\+005A\) at character 5, 'y' \(U\+0079\) at"),
         ([trained, "long", "--html", "page"], "200,004 characters are too many .* 200,000"),
         ([trained, "strange", "--html", "none/page"], "none/page: there is no folder"),
+        ([trained, "strange", "--html", "strange"], "strange: it is what is read"),
     ]
     before = sorted(tmp_path.iterdir())
     for arguments, complaint in refused:
@@ -444,8 +495,32 @@ def test_on_a_terminal_a_text_ends_its_line(trained: Path, tmp_path: Path) -> No
 
 
 def test_interrupted_on_a_terminal_a_text_ends_its_line_too(trained: Path, tmp_path: Path) -> None:
-    options = "--prime the --length inf".split()
+    """And its colour."""
+    options = "--prime the --length inf --color".split()
     typed = [("the.{99}", b"\x03")]
     code, shown = on_a_terminal(tmp_path, "sample", trained, *options, typed=typed)
     assert code == 130, shown
-    assert shown.endswith("\r\ncharlstm: interrupted\r\n")
+    assert shown.endswith("\x1b[0m\r\ncharlstm: interrupted\r\n")
+
+
+def test_a_text_in_the_environment_is_one_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARLSTM_SAMPLE_STOP", "THE END")
+    command = program.commands["sample"]
+    context = command.make_context("sample", [], auto_envvar_prefix="CHARLSTM_SAMPLE")
+    assert context.params["stop"] == ("THE END",)
+
+
+def test_a_file_that_is_read_as_standard_input_is_not_written_either(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("the text")
+    for command in ("score RUN - --html text", "sample RUN --prime-file - -o text"):
+        program = f"{sys.executable} -m charlstm {command} <text"
+        done = subprocess.run(
+            ["bash", "-c", program.replace("RUN", str(trained))],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert "text: it is what is read" in only_line(done)

@@ -1,8 +1,10 @@
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from charlstm.cli.settings import Command, settings
 from charlstm.config import (
     ModelConfig,
     RunConfig,
@@ -111,7 +113,52 @@ def test_every_default_is_in_its_own_range() -> None:
         assert not item.problem(item.default), item.name
 
 
+def test_a_length_is_a_number_that_floats_have_or_inf() -> None:
+    (length,) = [item for item in options(SampleConfig) if item.name == "length"]
+    assert not any(map(length.problem, ["0", "9" * 15, "inf"]))
+    assert int(SampleConfig(length="9" * 15).characters) == 10**15 - 1
+    for wrong in ("", "-1", "1.5", "nan", "9" * 16, "9" * 309, "٣"):
+        assert length.problem(wrong).startswith("must be a whole number of at most 15 digits")
+
+
 def test_an_epoch_is_best_last_or_a_number() -> None:
     (epoch,) = [item for item in options(SampleConfig) if item.name == "epoch"]
     assert not any(map(epoch.problem, ["best", "last", "1", "12"]))
     assert all(map(epoch.problem, ["", "0", "-1", "1.5", "worst", "best "]))
+
+
+def chosen(preset: str | None, config: str | None = None, **typed: Any) -> TrainConfig:
+    """Return the options of a training for which these were typed."""
+    values = {item.name: item.default for item in options(*RECORDS)}
+    values |= read_toml(config, RECORDS) if config else {}
+    command = Command("x", config, values | typed, set(typed), set(typed))
+    return settings(command, preset=preset).config
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "users"),
+    [
+        (None, {"rho": 0.5}, "rmsprop"),
+        (None, {"decay": 0.5}, "exponential"),
+        (None, {"decay_after": 1}, "exponential"),
+        (None, {"schedule": "constant", "schedule_epochs": 3}, "cosine"),
+        (None, {"optimizer": "sgd", "epsilon": 1e-5}, "adam or rmsprop or adagrad"),
+        ("char-rnn", {"optimizer": "adam", "rho": 0.5}, "rmsprop"),
+        ("char-rnn", {"schedule_epochs": 3}, "cosine"),
+    ],
+)
+def test_what_is_typed_for_another_optimizer_or_schedule_is_refused(
+    config: str | None, typed: dict[str, Any], users: str
+) -> None:
+    preset = None if config else "small"
+    flag = "--" + list(typed)[-1].replace("_", "-")
+    with pytest.raises(CharlstmError, match=f"^{flag}: .* does not use it; .* or use {users}$"):
+        chosen(preset, config, **typed)
+
+
+def test_what_is_not_typed_may_be_for_another_optimizer_or_schedule() -> None:
+    """A run's own configuration has all options; and a preset's optimizer can be replaced."""
+    assert chosen(None, "char-rnn", optimizer="adam", schedule="cosine").rho == 0.95
+    assert chosen(None, "char-rnn", rho=0.5, decay=0.5, decay_after=3).decay == 0.5
+    assert chosen("small", schedule_epochs=3).schedule == "cosine"
+    assert chosen(None, schedule_epochs=3, rho=0.5)  # which a preset can yet use

@@ -52,6 +52,18 @@ def test_what_is_not_utf8_is_refused_at_its_offset(
             encode_bytes(start.encode() + bad + end, tmp_path)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
+def test_a_text_that_is_cut_in_a_character_says_so(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "CHUNK_BYTES", chunk)
+    with pytest.raises(CharlstmError, match="offset 3; it ends in the middle of a character;"):
+        encode_bytes("学而".encode()[:5], tmp_path)
+    with pytest.raises(CharlstmError) as error:
+        encode_bytes(b"caf\xe9s", tmp_path)
+    assert "it ends" not in str(error.value)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -> None:
     with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8"):

@@ -1,8 +1,17 @@
+import io
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Run, lines_of, on_a_terminal
+from numpy.typing import NDArray
 from oracle import Oracle
+
+from charlstm import checkpoint
+from charlstm.cli.interactive import converse
+from charlstm.config import SampleConfig
+from charlstm.sampling import Sampler
 
 
 @pytest.fixture
@@ -12,7 +21,7 @@ def weights(trained: Path) -> Path:
 
 def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> None:
     """In a pipe: no prompt; the answers are the oracle's, with one stream of random numbers."""
-    lines = b"the \\\nzyx\ncell\n:length 5\n:temperature 0\n:next\n\n:reset\nthe \\\n"
+    lines = b"the \\\nzyx\ncell\r\n:length 5\n:temperature 0\n:next\n\n:reset\nthe \\\n"
     done = charlstm(
         *("sample", weights, "--prime", "gate ", "--interactive", "--stop", "t"),
         *"--length 40 --seed 3".split(),
@@ -33,6 +42,32 @@ def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> N
     assert lines_of(done.stderr)[1].startswith(
         "the line: it has what the model has never seen: 'z'"
     )
+
+
+def test_a_line_is_read_as_it_is(
+    indifferent: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the carriage return, a byte order mark; a command that says nothing is explained."""
+    heard: list[str] = []
+    read = checkpoint.read(indifferent)
+
+    class Listening(Sampler):
+        def read(self, ids: NDArray[np.int32]) -> None:
+            heard.append(read.vocabulary.decode(ids))
+            super().read(ids)
+
+    lines = "\t\r\n\ufeff<\n>\\\r\n:length\n:length -1\n:length inf\n:temperature\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    sampler = Listening(read, cudnn=False)
+    sampler.begin(read.vocabulary.encode("\n"), seed=1)
+    config = SampleConfig(length="1", temperature=0.0)
+    converse(sampler, read.vocabulary, config, lambda: None)
+    assert heard == ["", "\t\r\n", "\ufeff<\n", ">"]
+    number = "must be a whole number of at most 15 digits: every answer needs an end"
+    missing = "its value is missing; :help tells more"
+    assert capsys.readouterr().err.splitlines() == [
+        *(f":length: {missing}", *[f":length: {number}"] * 2, f":temperature: {missing}")
+    ]
 
 
 def test_on_a_terminal_there_are_a_prompt_and_a_history(weights: Path, tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ import pytest
 from conftest import LONG_TEXT, SMALL, environment, interrupt, lines_of, outcome, start, wait_for
 
 from charlstm import checkpoint
-from charlstm.run_folder import read_weights
+from charlstm.cli.progress import Progress
+from charlstm.cli.train import _corpus
+from charlstm.corpus import open_text
+from charlstm.errors import CharlstmError
+from charlstm.run_folder import RunFolder, read_weights
 
 # How many SIGKILLs one training gets; `make slow` gives it more.
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -133,6 +137,24 @@ def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
         assert process.returncode == 1
         assert complaint in lines_of(err)[-1]
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_ids_that_are_lost_or_damaged_are_encoded_again_from_the_same_text(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    run, text = RunFolder(tmp_path / "run"), tmp_path / "text"
+    ids, old = run.ids_path.read_bytes(), run.read_corpus()
+    for damaged in (None, b"", ids[:-1]):
+        run.ids_path.unlink() if damaged is None else run.ids_path.write_bytes(damaged)
+        text.write_text(LONG_TEXT[::-1], "utf-8")
+        with pytest.raises(CharlstmError, match="not the text that the run"):
+            _corpus(open_text(str(text)), run, Progress(), "")
+        assert damaged is None or run.ids_path.read_bytes() == damaged
+        text.write_text(LONG_TEXT, "utf-8")
+        corpus = _corpus(open_text(str(text)), run, Progress(), "")
+        assert corpus.ids.tobytes() == run.ids_path.read_bytes() == ids
+        assert corpus.identity() | {"mtime_ns": old["mtime_ns"]} == old
 
 
 def test_a_second_training_in_the_same_folder_is_refused(words: Path) -> None:

@@ -144,11 +144,12 @@ def test_filters_that_leave_everything_change_no_bit() -> None:
         assert np.array_equal(plain, same), filters
 
 
-def test_top_1_is_temperature_0() -> None:
+@pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 1e-320}])
+def test_where_one_is_left_it_is_as_at_temperature_0(filters: dict[str, Any]) -> None:
     rows = tf.constant(np.random.default_rng(6).integers(0, 4, (5000, 7)), tf.float32)
     numbers = uniforms(2, 0).random(5000)
     likeliest = compiled({})(rows, numbers, tf.constant(0.0, tf.float64))
-    drawn = compiled({"top_k": 1})(rows, numbers, tf.constant(1.0, tf.float64))
+    drawn = compiled(filters)(rows, numbers, tf.constant(1.0, tf.float64))
     assert np.array_equal(likeliest, drawn)
 
 
@@ -156,6 +157,22 @@ def test_what_weighs_nothing_is_never_drawn() -> None:
     logits = tf.constant([[-1e4, 0.0, -1e4, 0.0, -1e4]])
     for number, expected in ((0.0, 1), (0.5, 3), (np.nextafter(1, 0), 3)):
         assert int(draw(logits, tf.constant([number], tf.float64), 1.0)[0]) == expected
+
+
+def test_what_weighs_nothing_is_not_drawn_where_sums_round_differently_behind_it() -> None:
+    """Compiled, a sum over many can grow where nothing is added: by numbers that fall in there."""
+    source, shape = np.random.default_rng(0), (200, 1000)
+    logits = np.where(source.random(shape) < 0.3, source.normal(0, 2, shape), -1e4)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    sums = tf.function(lambda w: tf.cumsum(w, -1), jit_compile=True)(tf.constant(weights)).numpy()
+    rows, before = np.nonzero((np.diff(sums) > 0) & (weights[:, 1:] == 0))
+    numbers = sums[rows, before] / sums[rows].max(-1)
+    rows = np.concatenate([rows, np.arange(400) % 200])
+    numbers = np.concatenate([numbers, np.zeros(200), np.full(200, np.nextafter(1, 0))])
+    drawn = compiled({})(
+        tf.constant(logits[rows]), tf.constant(numbers), tf.constant(1.0, tf.float64)
+    )
+    assert (weights[rows, drawn] > 0).all()
 
 
 @pytest.mark.parametrize(

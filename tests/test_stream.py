@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from charlstm.cli.stream import Ending, shaded
+from charlstm.cli.stream import Ending, end_line, shaded
 
 
 def ended(text: str, stops: list[str], cuts: list[int]) -> tuple[str, list[float], bool]:
@@ -52,3 +52,12 @@ def test_only_what_could_become_a_stop_is_held_back() -> None:
 def test_shades_are_by_bits_and_leave_the_text_as_it_is() -> None:
     shown = shaded("ab\ncd", [bits * math.log(2) for bits in (0.5, 3, 9, 9, 9)])
     assert shown == "a\x1b[38;5;16;48;5;222mb\x1b[0m\n\x1b[38;5;16;48;5;203mcd\x1b[0m"
+
+
+def test_a_line_that_ends_leaves_no_colour_behind(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Wherever Ctrl+C came."""
+    end_line(colour=True)
+    end_line(colour=False)
+    assert capsysbinary.readouterr().out == b"\x1b[0m\n\n"

@@ -1,6 +1,7 @@
 """The page, in a real browser."""
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,14 +36,15 @@ def complaints(chromium: Browser) -> list[str]:
 def test_hovering_shows_the_probability_and_five_guesses(
     charlstm: Run, trained: Path, text: str, tmp_path: Path, chromium: Browser
 ) -> None:
-    """All by the oracle; the first character has no prediction."""
+    """All by the oracle; the first character has no prediction. The file's name is no UTF-8."""
     weights, part = trained / "epoch-002.weights.h5", text[:400]
-    (tmp_path / "<some>.txt").write_text(part, "utf-8", newline="")
-    done = charlstm("score", weights, "<some>.txt", "--html", "page.html")
+    name = os.fsdecode(b"<some>\xff.txt")
+    (tmp_path / name).write_text(part, "utf-8", newline="")
+    done = charlstm("score", weights, name, "--html", "page.html")
     assert done.returncode == 0, done.stderr.decode()
     chromium.open(tmp_path / "page.html")
     assert chromium.value(f"{TEXT}.textContent") == part
-    assert chromium.value("document.querySelector('h1').textContent") == "<some>.txt"
+    assert chromium.value("document.querySelector('h1').textContent") == "<some>\ufffd.txt"
     oracle = Oracle(weights)
     nats, logits = Oracle(weights).nats(part), oracle.logits(part)
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -84,9 +86,12 @@ def test_every_shade_can_be_read(
     chromium: Browser,
     tmp_path: Path,
 ) -> None:
-    """The least contrast for text, 4.5, is that of WCAG 2.1; the shades grow away from paper."""
+    """The least contrast for text, 4.5, is that of WCAG 2.1; the shades grow away from paper.
+
+    In the text, at a line end's mark and in the legend.
+    """
     path = tmp_path / "page.html"
-    path.write_text(made(Vocabulary("ab"), "ab" * 9, np.arange(18) / 2), "utf-8")
+    path.write_text(made(Vocabulary("\nab"), "ab\n" * 9, np.arange(27) / 3), "utf-8")
     chromium.open(path)
     chromium.dark(dark=dark)
 
@@ -96,15 +101,16 @@ def test_every_shade_can_be_read(
 
     paper = np.array(colour("document.body", "backgroundColor"))
     assert (paper.mean() < 128) == dark
-    contrasts = []
-    for shade in range(9):
-        element = f"{TEXT}.querySelector('.s{shade}:not(.first)')"
-        ink, over = colour(element, "color"), colour(element, "backgroundColor")
-        alpha = over[3] if len(over) > 3 else 1
-        behind = np.array(over[:3]) * alpha + paper[:3] * (1 - alpha)
-        contrasts.append(contrast([ink, list(behind)]))
-    assert min(contrasts) >= 4.5
-    assert contrasts == sorted(contrasts, reverse=True)
+    for place, part in (("#text .s{}:not(.n)", ""), ("#text .s{}.n", "::before"), ("p .s{}", "")):
+        contrasts = []
+        for shade in range(9):
+            element = f"document.querySelector('{place.format(shade)}')"
+            ink, over = colour(f"{element}, '{part}'", "color"), colour(element, "backgroundColor")
+            alpha = over[3] if len(over) > 3 else 1
+            behind = np.array(over[:3]) * alpha + paper[:3] * (1 - alpha)
+            contrasts.append(contrast([ink, list(behind)]))
+        assert min(contrasts) >= 4.5, place
+        assert contrasts == sorted(contrasts, reverse=True)
 
 
 def test_whatever_the_text_the_page_shows_it(tmp_path: Path, chromium: Browser) -> None:

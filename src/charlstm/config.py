@@ -24,6 +24,7 @@ MAX_LAYERS = 255
 PRESETS = {"small": 300_000, "medium": 20_000_000, "large": math.inf}
 LARGEST = 2**63  # of any option: what integers of 64 bits and floats both have
 MAX_EPOCHS = 2**24 - 1
+MOST_SAMPLES = 2**40
 TOML_BYTES = 2**14  # what a hostile file makes tomllib need grows with the square of its size
 
 
@@ -42,6 +43,7 @@ class Option:
     choices: tuple[str, ...] = ()
     pattern: str = ""
     metavar: str = ""
+    meaning: str = ""
     short: str = ""
     multiple: bool = False
     required: bool = False
@@ -78,7 +80,7 @@ class Option:
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}, not {reprlib.repr(value)}"
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
-            return f"must be {self.metavar}, not {reprlib.repr(value)}"
+            return f"must be {self.meaning or self.metavar}, not {reprlib.repr(value)}"
         return ""
 
     def _in_range(self, value: float) -> bool:
@@ -227,6 +229,7 @@ class RunConfig:
 EPOCH = option(
     "best", "Which of the run's epochs.", pattern=r"best|last|[1-9]\d*", metavar="best|last|N"
 )
+FILE: dict[str, Any] = {"pattern": r"(?s).+", "metavar": "FILE", "meaning": "a file's name"}
 JSON = option(default=False, help="Print JSON, for scripts.")
 UNKNOWN = option(
     "error", "At a character that the model has never seen.", choices=("error", "skip")
@@ -239,25 +242,30 @@ class SampleConfig:
 
     prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
     prime_file: str | None = option(
-        None, "Take the opening text from a file; -: from standard input.", metavar="FILE"
+        None, "Take the opening text from a file; -: from standard input.", **FILE
     )
     hide_prime: bool = option(default=False, help="Print only what is drawn.")
     unknown: str = UNKNOWN
     length: str = option(
-        "256", "Characters to draw; inf: until it is stopped.", pattern=r"\d+|inf", metavar="N|inf"
+        "256",
+        "Characters to draw; inf: until it is stopped.",
+        pattern=r"[0-9]{1,15}|inf",
+        metavar="N|inf",
+        meaning="a whole number of at most 15 digits, or inf",
     )
     stop: tuple[str, ...] = option(
         (),
         "End before this text is drawn; may be given several times.",
         pattern=r"(?s).+",
         metavar="TEXT",
+        meaning="a text of at least one character",
     )
-    samples: int = option(1, "Texts to draw; above 1, each is printed whole.", low=1)
+    samples: int = option(
+        1, "Texts to draw; above 1, each is printed whole.", low=1, high=MOST_SAMPLES
+    )
     separator: str = option("-" * 20, "A line between two texts; '': none.", metavar="TEXT")
     json: bool = option(default=False, help="Print an object of JSON a text, one a line.")
-    output: str | None = option(
-        None, "Write to a file, when all is drawn.", metavar="FILE", short="-o"
-    )
+    output: str | None = option(None, "Write to a file, when all is drawn.", **FILE, short="-o")
     color: bool = option(
         default=False, help="On a terminal, shade what is drawn by how much it surprises the model."
     )
@@ -304,7 +312,7 @@ class ScoreConfig:
     per_line: bool = option(default=False, help="Score every line, too, with its line end.")
     json: bool = option(default=False, help="Print an object of JSON.")
     html: str | None = option(
-        None, "Write a page that shades each character by its surprisal.", metavar="FILE"
+        None, "Write a page that shades each character by its surprisal.", **FILE
     )
     unknown: str = UNKNOWN
     epoch: str = EPOCH

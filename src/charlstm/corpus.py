@@ -176,11 +176,8 @@ def reuse(text: Text, ids_path: Path, identity: Any, *, more: str | None = "") -
     stamp = text.stamp()
     if stamp[0] != size or not ids_path.is_file() or not ids_path.stat().st_size:
         return None
-    if stamp[1] != mtime_ns or not mtime_ns:
-        reader = _Reader(text, size)
-        reader.read()
-        if reader.sha256() != sha256 or text.stamp() != stamp:
-            return None
+    if (stamp[1] != mtime_ns or not mtime_ns) and not is_of(text, identity):
+        return None
     ids: Ids = np.memmap(ids_path, np.uint8, mode="r")
     if len(ids) % vocabulary.id_dtype.itemsize:
         return None
@@ -188,6 +185,19 @@ def reuse(text: Text, ids_path: Path, identity: Any, *, more: str | None = "") -
     if _counts(ids, len(vocabulary)) != counts or not _explained(characters, counts, more):
         return None
     return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
+
+
+def is_of(text: Text, identity: Any) -> bool:
+    """Tell, by its SHA-256, whether a text is the one that had an identity, as ``reuse`` has it."""
+    match identity:
+        case {"size": int(size), "sha256": str(sha256), "vocabulary": str()}:
+            stamp = text.stamp()
+            if stamp[0] != size:
+                return False
+            reader = _Reader(text, size)
+            reader.read()
+            return reader.sha256() == sha256 and text.stamp() == stamp
+    return False
 
 
 def _explained(characters: str, counts: list[int], more: str | None) -> bool:
@@ -355,9 +365,12 @@ class _Reader:
             guess = "WINDOWS-1252"
             if offset == 0:
                 guess = next((name for mark, name in MARKS if chunk.startswith(mark)), guess)
+            # So does a text in another encoding that has its last such character there.
+            cut = "it ends in the middle of a character; if it is not cut short but"
+            unless = cut if final else "if it is"
             raise CharlstmError(
                 f"{self._text.name}: not UTF-8: byte 0x{error.object[error.start]:02X} at offset "
-                f"{offset + error.start:,}; if it is {guess}, convert it with: "
+                f"{offset + error.start:,}; {unless} {guess}, convert it with: "
                 f"iconv -f {guess} -t UTF-8 {shlex.quote(self._text.name)} > utf8.txt"
             ) from None
 

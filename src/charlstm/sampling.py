@@ -48,6 +48,7 @@ class Filters:
                 before = tf.cumsum(falling, -1, exclusive=True)
                 reached = share * tf.reduce_sum(falling, -1, keepdims=True)
                 count = tf.reduce_sum(tf.cast(before < reached, tf.int32), -1, keepdims=True)
+                count = tf.maximum(count, 1)  # the tiniest share can be rounded to 0
                 least = tf.gather(falling, count - 1, batch_dims=1)
             # To find their places among equals costs less than to sort them with their ids.
             above, equal = weights > least, weights == least

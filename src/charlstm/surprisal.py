@@ -35,9 +35,9 @@ h1 { font-size: 1.2rem; margin: 0; overflow-wrap: anywhere; }
 p { color: var(--faint); margin: .3rem 0 1rem; }
 #text { white-space: pre-wrap; overflow-wrap: anywhere; tab-size: 4;
   font: .95rem/1.6 ui-monospace, monospace; }
-i { font-style: normal; }
+i { font-style: normal; color: var(--ink); }
 i:hover { outline: 1px solid var(--ink); }
-.n::before { content: "\\21b5"; color: var(--faint); }
+.n::before { content: "\\21b5"; }
 .first { color: var(--faint); }
 #tip { position: fixed; display: none; background: var(--paper); border: 1px solid var(--line);
   border-radius: .4rem; padding: .5rem .7rem; box-shadow: 0 2px 10px rgb(0 0 0 / .25);

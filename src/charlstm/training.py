@@ -287,9 +287,13 @@ def steps_lost(at: Position, job: Job, steps: int) -> int:
 
 def finished(at: Position, config: TrainConfig, windows: Windows, run: RunFolder) -> bool:
     """Tell whether nothing is left to train from a position on."""
-    done = (at.epoch - 1) * windows.steps
-    at_the_end = at.epoch > config.epochs or done >= (config.max_steps or math.inf)
+    at_the_end = at.epoch > config.epochs or out_of_steps(at, config, windows)
     return at.step == 0 and (at_the_end or out_of_patience(config, run))
+
+
+def out_of_steps(at: Position, config: TrainConfig, windows: Windows) -> bool:
+    """Tell whether the epochs before a position have all the steps there may be."""
+    return (at.epoch - 1) * windows.steps >= (config.max_steps or math.inf)
 
 
 def out_of_patience(config: TrainConfig, run: RunFolder) -> bool:

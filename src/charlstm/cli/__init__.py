@@ -5,6 +5,7 @@ heavy is imported before a command runs, so that ``--help`` is fast.
 """
 
 import contextlib
+import errno
 import os
 import sys
 from importlib import metadata
@@ -31,6 +32,9 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
         context.exit()
 
 
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # as of a full disk
+
+
 class _Program(click.Group):
     """A closed pipe and Ctrl+C have exit codes of their own; Click would make both 1."""
 
@@ -39,9 +43,7 @@ class _Program(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Let nothing more be written where nobody reads, not even when Python exits.
-            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            _discard_output()
             ctx.exit(0)
         except BaseException:
             if not interrupt.pressed():
@@ -93,6 +95,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    _open_streams()
     interrupt.listen()
     try:
         code = program.main(
@@ -106,4 +109,33 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except OSError as error:
+        # Of files, all say what went wrong by themselves.
+        if error.filename is not None or error.errno not in UNWRITTEN:
+            raise
+        _discard_output()
+        click.echo(f"charlstm: standard output: {error.strerror}", err=True)
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _open_streams() -> None:
+    """Open what is closed of the standard streams, or the next file would take its number.
+
+    What is written goes nowhere; what is read is an error, as of a stream that is closed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)  # takes the lowest number that is free
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(descriptor, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for as long as the program runs
+            setattr(sys, name, stream)
+
+
+def _discard_output() -> None:
+    """Let nothing more be written where nothing can be, not even when Python exits."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

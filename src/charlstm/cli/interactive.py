@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli.interrupt import interruptible
-from charlstm.cli.sample import check_utf8, decoded, read_ids
-from charlstm.cli.stream import Ending, in_colour, stream, write
+from charlstm.cli.sample import check_utf8, decoded, read_ids, typed
+from charlstm.cli.stream import Ending, end_line, in_colour, stream, write
 from charlstm.config import SampleConfig, options
 from charlstm.errors import CharlstmError
 
@@ -50,7 +50,7 @@ def converse(
         with contextlib.suppress(ImportError):  # a Python can be built without it
             import readline  # noqa: F401 - gives ``input`` its line editing and history
         _say("Type a line, and the model goes on from it; :help tells more.")
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     while (line := _ask("> " if terminal else "")) is not None:
         try:
             if line.startswith(":") and not line.startswith("::"):
@@ -75,23 +75,29 @@ def _ask(prompt: str) -> str | None:
 
 def _answer(line: str, config: SampleConfig, sampler: Sampler, vocabulary: Vocabulary) -> None:
     """Read a line and go on from it; what the model has read in the end is what was shown."""
-    from charlstm.corpus import Text
-
     check_utf8("the line", line)
-    end = "\n" if "\n" in vocabulary.characters else ""
-    said = line.removesuffix("\\") if line.endswith("\\") else line + end
-    sampler.read(read_ids(Text("the line", io.BytesIO(said.encode())), vocabulary, config.unknown))
+    said = typed("the line", _said(line, vocabulary))
+    sampler.read(read_ids(said, vocabulary, config.unknown))
     mark, ending = sampler.mark(), Ending(config.stop)
     pieces = sampler.write(config.characters, temperature=config.temperature)
     drawn = (decoded(piece, vocabulary)[0] for piece in interruptible(pieces))
+    colour = in_colour(wanted=config.color)
     try:
-        count = stream(drawn, ending, colour=in_colour(wanted=config.color))
+        count = stream(drawn, ending, colour=colour)
     finally:
-        write("\n")
+        end_line(colour=colour)
     if ending.found:
         sampler.go_back(mark)
         for _ in sampler.write(count, temperature=config.temperature):
             pass
+
+
+def _said(line: str, vocabulary: Vocabulary) -> str:
+    """Return a line with its line end, in so far as the model has seen such; or without."""
+    bare = line.removesuffix("\r")
+    if bare.endswith("\\"):
+        return bare.removesuffix("\\")
+    return bare + "".join(c for c in line[len(bare) :] + "\n" if c in vocabulary.characters)
 
 
 def _command(
@@ -114,8 +120,10 @@ def _command(
             _say(HELP)
         case ["temperature" | "length" as name, value]:
             return replace(config, **{name: _value(name, value, config)})
+        case ["temperature" | "length" as name]:
+            raise CharlstmError(f":{name}: its value is missing; :help tells more")
         case _:
-            raise CharlstmError(f"{line}: no such command; :help lists them")
+            raise CharlstmError(f"{line.rstrip()}: no such command; :help lists them")
     return config
 
 
@@ -130,8 +138,8 @@ def _value(name: str, text: str, config: SampleConfig) -> Any:
     except click.BadParameter as error:
         raise CharlstmError(f":{name}: {error.message}") from None
     problem = item.problem(value)
-    if value == "inf":
-        problem = "must be a number: every answer needs an end"
+    if name == "length" and (problem or value == "inf"):
+        problem = "must be a whole number of at most 15 digits: every answer needs an end"
     if value == 0 and {config.top_k, config.top_p, config.min_p} != {None}:
         problem = "at 0 there is nothing to draw, so no --top-k, --top-p or --min-p"
     if problem:

@@ -51,7 +51,20 @@ def complete_config(
     return shipped + complete_file(context, parameter, incomplete)
 
 
+class _Whole(click.types.StringParamType):
+    """A text that is one value in the environment, too: Click would split it at its blanks."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
 COMPLETED = {"DIR": complete_folder, "CHECKPOINT": complete_file}
+
+
+def _type(item: Option) -> Any:  # what Click calls a type
+    if item.choices:
+        return click.Choice(item.choices)
+    return _Whole() if item.multiple else item.kind
 
 
 def _click_option(item: Option) -> Callable[[Command], Command]:
@@ -65,7 +78,7 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
     names = [name for name in (item.short, item.flag, item.name) if name]
     return click.option(
         *names,
-        type=click.Choice(item.choices) if item.choices else item.kind,
+        type=_type(item),
         default=item.default,
         required=item.required,
         show_default=item.default not in (None, False, "", ()),

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 from pathlib import Path
 
 from charlstm.errors import CharlstmError
 
 
-def check_file(path: str) -> None:
-    """Refuse, before the work is done, what cannot be written or is no file.
+def check_file(path: str, *read: str | Path) -> None:
+    """Refuse, before the work is done, what cannot be written, is no file, or is ``read`` itself.
 
     Raises CharlstmError.
     """
-    place = Path(path).resolve()
-    if place.exists() and not place.is_file():
-        raise CharlstmError(
-            f"{path}: not a regular file; to write to standard output, leave it out"
-        )
-    if not place.parent.is_dir():
-        raise CharlstmError(f"{path}: there is no folder {place.parent}; make it first")
+    place = _place(path)
+    try:
+        if not place.parent.is_dir():
+            raise CharlstmError(f"{path}: there is no folder {place.parent}; make it first")
+        with contextlib.suppress(FileNotFoundError):  # then it will be a new one
+            found = place.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise CharlstmError(f"{path}: not a regular file; name another")
+            if any(_is(found, name) for name in read):
+                raise CharlstmError(f"{path}: it is what is read; name another file to write")
+    except OSError as error:
+        raise CharlstmError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def write_to(path: str, content: str) -> None:
@@ -29,6 +37,19 @@ def write_to(path: str, content: str) -> None:
     from charlstm.checkpoint import write_file
 
     try:
-        write_file(Path(path).resolve(), content.encode())
+        write_file(_place(path), content.encode())
     except OSError as error:
         raise CharlstmError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _place(path: str) -> Path:
+    """Return what a name stands for; of a circle of links, the name."""
+    return Path(os.path.realpath(path))
+
+
+def _is(found: os.stat_result, name: str | Path) -> bool:
+    """Tell whether a file is the one that has a name, if any has; of -, standard input."""
+    try:
+        return os.path.samestat(found, os.fstat(0) if name == "-" else Path(name).stat())
+    except OSError:
+        return False  # whoever reads it will say so

@@ -103,6 +103,15 @@ class Progress:
             f"{windows.sequence_length:,} characters; {windows.unused:,} at the end are not used"
         )
 
+    def describe_warmup(self, config: TrainConfig, windows: Windows) -> None:
+        """Say that the learning rate never comes to be what was asked for."""
+        total = length(config, windows.steps)
+        if config.warmup > total:
+            self.say(
+                f"note:    --warmup {config.warmup:,} is longer than the whole training, of "
+                f"{total:,} steps: --learning-rate is never reached"
+            )
+
     def describe_settings(self, named: str | None, preset: str | None, characters: int) -> None:
         """Say where the options come from that were not given."""
         why = f"chosen for {characters:,} characters of training" if preset else "as named"

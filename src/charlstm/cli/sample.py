@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from charlstm.cli.interrupt import interruptible
 from charlstm.cli.options import complete_file, options_of, record_of
 from charlstm.cli.output import check_file, write_to
-from charlstm.cli.stream import Drawn, Ending, in_colour, shaded, stream, write
+from charlstm.cli.stream import Drawn, Ending, end_line, in_colour, shaded, stream, write
 from charlstm.config import SEED_LIMIT, SampleConfig
 from charlstm.errors import CharlstmError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray
 
     from charlstm import sampling
+    from charlstm.checkpoint import Checkpoint
     from charlstm.corpus import Text
     from charlstm.vocabulary import Vocabulary
 
@@ -68,6 +69,8 @@ def _check(config: SampleConfig) -> None:
         raise click.UsageError(f"{streaming} is one text, shown as it comes; leave out {whole[0]}.")
     if config.interactive and config.length == "inf":
         raise click.UsageError("--interactive: every answer needs an end; give a --length.")
+    if config.interactive and config.hide_prime:
+        raise click.UsageError("--interactive shows no prime; leave out --hide-prime.")
     if config.interactive and config.prime_file == "-":
         raise click.UsageError("--interactive reads standard input, so --prime-file cannot.")
 
@@ -78,21 +81,30 @@ def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> Non
     texts = {"--prime": (config.prime,), "--stop": config.stop, "--separator": (config.separator,)}
     for name, values in texts.items():
         check_utf8(name, *values)
-    if config.output:
-        check_file(config.output)
     weights, checkpoint = read_weights(path, config.epoch, epoch_given=epoch_given)
-    vocabulary = checkpoint.vocabulary
-    ids = _prime(config, vocabulary)
+    if config.output:
+        check_file(config.output, weights, *filter(None, [config.prime_file]))
+    ids = _prime(config, checkpoint.vocabulary)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
     note = f"epoch {checkpoint.epoch} of {weights}"
     click.echo(f"{note}, seed {seed}" if config.seed is None else note, err=True)
 
     from charlstm import backend
-    from charlstm.sampling import Filters, Sampler
 
     device = backend.select_device(config.device)
+    with backend.named_memory(f"--samples (now {config.samples:,})"):
+        _write(checkpoint, ids, seed, config, cudnn=device.cudnn)
+
+
+def _write(
+    checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, cudnn: bool
+) -> None:
+    """Draw what goes on from a prime, or answer what is typed."""
+    from charlstm.sampling import Filters, Sampler
+
+    vocabulary = checkpoint.vocabulary
     filters = Filters(config.top_k, config.top_p, config.min_p)
-    sampler = Sampler(checkpoint, cudnn=device.cudnn, samples=config.samples, filters=filters)
+    sampler = Sampler(checkpoint, cudnn=cudnn, samples=config.samples, filters=filters)
     opened = ids if len(ids) else vocabulary.encode(opening(vocabulary))
     if config.interactive:
         from charlstm.cli.interactive import converse
@@ -122,11 +134,18 @@ def check_utf8(name: str, *texts: str) -> None:
 
 def _prime(config: SampleConfig, vocabulary: Vocabulary) -> NDArray[Any]:
     """Return the ids of the prime; say what was left out of it."""
-    from charlstm.corpus import Text, open_once
+    from charlstm.corpus import open_once
 
-    if config.prime_file is not None:
-        return read_ids(open_once(config.prime_file), vocabulary, config.unknown)
-    return read_ids(Text("--prime", io.BytesIO(config.prime.encode())), vocabulary, config.unknown)
+    file = config.prime_file
+    text = typed("--prime", config.prime) if file is None else open_once(file)
+    return read_ids(text, vocabulary, config.unknown)
+
+
+def typed(name: str, text: str) -> Text:
+    """Return a text that is no file: it gets a byte order mark to lose, and keeps its own."""
+    from charlstm.corpus import Text
+
+    return Text(name, io.BytesIO(text.encode("utf-8-sig")))
 
 
 def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
@@ -158,13 +177,14 @@ def decoded(piece: sampling.Drawn, vocabulary: Vocabulary) -> list[Drawn]:
 
 def _stream(prime: str, drawn: Iterable[Drawn], config: SampleConfig) -> None:
     """Write one text as it comes."""
+    colour = in_colour(wanted=config.color)
     try:
         if not config.hide_prime:
             write(prime)
-        stream(drawn, Ending(config.stop), colour=in_colour(wanted=config.color))
+        stream(drawn, Ending(config.stop), colour=colour)
     finally:
         if sys.stdout.isatty():
-            write("\n")
+            end_line(colour=colour)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -59,13 +60,13 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     *checkpoint, text = arguments
     config = record_of(ScoreConfig, values)
     epoch_given = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
-    if config.html:
-        check_file(config.html)
 
     from charlstm.run_folder import read_weights
 
     named = next(iter(checkpoint), None)
     weights, read = read_weights(named, config.epoch, epoch_given=epoch_given)
+    if config.html:
+        check_file(config.html, weights, text)
     click.echo(f"epoch {read.epoch} of {weights}", err=True)
     with tempfile.TemporaryFile() as file:
         ids, skipped = _encode(text, read, config, file)
@@ -124,7 +125,8 @@ def _score(text: str, checkpoint: Checkpoint, ids: Ids, skipped: int, config: Sc
                 part.add(prediction)
     found = Evaluation(nats, len(ids) - 1, lanes)
     if page and config.html:
-        name = "standard input" if text == "-" else text
+        # The bytes of a file's name can be no UTF-8.
+        name = "standard input" if text == "-" else os.fsencode(text).decode("utf-8", "replace")
         write_to(config.html, page.html(name, f"{_bits(found):.4f} bits per character"))
     for line, scored in lines.scores() if lines else ():
         write(_line(line, scored, config))

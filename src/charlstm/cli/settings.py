@@ -17,6 +17,13 @@ if TYPE_CHECKING:  # for real only when the command runs: h5py
 
 RECORDS = (ModelConfig, TrainConfig, RunConfig)
 DEMO = "demo"
+USERS = {  # of an option: the option that settles whether it is used, and at which values
+    "rho": ("optimizer", ["rmsprop"]),
+    "epsilon": ("optimizer", ["adam", "rmsprop", "adagrad"]),
+    "schedule_epochs": ("schedule", ["cosine"]),
+    "decay": ("schedule", ["exponential"]),
+    "decay_after": ("schedule", ["exponential"]),
+}
 MAY_CHANGE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to anything
 
 
@@ -87,6 +94,7 @@ def settings(
         found = read_toml(preset, RECORDS)
         values |= {name: value for name, value in found.items() if name not in command.given}
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
+    _check_used(config, command, settled=bool(preset or command.config))
     if base:
         for item in options(ModelConfig):
             new, old = getattr(model, item.name), getattr(base.model, item.name)
@@ -98,6 +106,20 @@ def settings(
         dropout = model.dropout if "dropout" in command.typed else base.model.dropout
         model = replace(base.model, dropout=dropout)
     return Settings(model, config, base)
+
+
+def _check_used(config: TrainConfig, command: Command, *, settled: bool) -> None:
+    """Refuse what is typed for another optimizer or schedule than the one there is.
+
+    As long as not all is ``settled``, that must be typed, too. Raises CharlstmError.
+    """
+    for name, (choice, users) in USERS.items():
+        chosen = getattr(config, choice)
+        if name in command.typed and (settled or choice in command.typed) and chosen not in users:
+            raise CharlstmError(
+                f"--{name.replace('_', '-')}: --{choice} {chosen} does not use it; leave it out, "
+                f"or use {' or '.join(users)}"
+            )
 
 
 def settings_of_run(run: RunFolder, command: Command) -> Settings:

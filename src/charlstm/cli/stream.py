@@ -92,6 +92,11 @@ def _show(drawn: Drawn, *, colour: bool) -> int:
     return len(text)
 
 
+def end_line(*, colour: bool) -> None:
+    """End the line of a terminal; Ctrl+C can have come in the middle of a colour."""
+    write("\x1b[0m\n" if colour else "\n")
+
+
 def write(text: str) -> None:
     """Write text as UTF-8, whatever the locale, and at once."""
     sys.stdout.buffer.write(text.encode())

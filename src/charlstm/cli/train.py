@@ -140,6 +140,7 @@ def _train_on(
     parts = corpora.split(corpus.ids, config.validation, needed=needed)
     windows = Windows(parts[0], config.batch_size, config.sequence_length)
     progress.describe_text(corpus, windows, parts[1])
+    progress.describe_warmup(config, windows)
     if chosen.base:
         progress.describe_base(chosen.base, corpus)
 
@@ -162,7 +163,12 @@ def _train_on(
             progress.warn_of_loss(problem, checkpoint.epoch, lost)
         job = replace(job, resume=checkpoint, at=at)
     if job.at and training.finished(job.at, config, windows, run):
-        progress.say("finished already; --epochs and --patience can be raised")
+        progress.say(
+            f"finished already: --max-steps {config.max_steps} is reached; --init-from begins "
+            "another run with its weights"
+            if training.out_of_steps(job.at, config, windows)
+            else "finished already; --epochs and --patience can be raised"
+        )
         return
     run.write_config(to_toml({**asdict(model), **asdict(config)}))
     made = trainer.make_trainer(model, config, len(vocabulary), device)
@@ -223,12 +229,13 @@ def _corpus(opened: Text, run: RunFolder, progress: Progress, more: str) -> Corp
     corpus = corpora.reuse(opened, run.kept.ids_path, identity, more=None if old else more)
     if corpus:
         run.keep_ids()
-    elif old:
+    elif old and not corpora.is_of(opened, identity):
         raise CharlstmError(
             f"{opened.name}: not the text that the run in {run.path} was begun with, or its "
-            "corpus.ids is damaged; train another run with --run, or begin with --overwrite"
+            "corpus.json is damaged; train another run with --run, or begin with --overwrite"
         )
     else:
+        more = identity["vocabulary"] if old else more
         corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened), more=more)
     run.write_corpus(corpus.identity())
     return corpus
