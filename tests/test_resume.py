@@ -19,7 +19,8 @@ from charlstm.cli.progress import Progress
 from charlstm.cli.train import _corpus
 from charlstm.corpus import open_text
 from charlstm.errors import CharlstmError
-from charlstm.run_folder import RunFolder, read_weights
+from charlstm.run_folder import RunFolder
+from charlstm.runs import read_weights
 
 # How many SIGKILLs one training gets; `make slow` gives it more.
 KILLS = int(os.environ.get("KILLS", "3"))

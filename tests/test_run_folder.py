@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from charlstm import checkpoint, run_folder
+from charlstm import checkpoint, runs
 from charlstm.errors import CharlstmError
-from charlstm.run_folder import RunFolder, find_weights, new_run
+from charlstm.run_folder import RunFolder, new_run
+from charlstm.runs import find_weights
 
 
 def folder_with(path: Path, losses: dict[int, float | None]) -> RunFolder:
@@ -61,9 +62,9 @@ def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
             path.unlink()
         return checkpoint.read(path)
 
-    monkeypatch.setattr(run_folder, "read", remove_and_read)
+    monkeypatch.setattr(runs, "read", remove_and_read)
     with pytest.raises(CharlstmError, match=r"epoch-003.*not a weights file"):
-        run_folder.read_weights(str(run.path), "best", epoch_given=False)
+        runs.read_weights(str(run.path), "best", epoch_given=False)
     assert read == [run.epoch_path(1), run.epoch_path(2), run.epoch_path(3)]
 
 

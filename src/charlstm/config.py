@@ -18,6 +18,7 @@ from typing import Any
 
 from charlstm.errors import CharlstmError
 
+RUNS = Path("checkpoints")  # where trainings make their folders
 SEED_LIMIT = 2**32
 MAX_LAYERS = 255
 # Below how many characters of training each is chosen.

@@ -16,7 +16,7 @@ import click
 
 from charlstm import __version__
 from charlstm.cli.options import options_of, record_of
-from charlstm.config import DoctorConfig
+from charlstm.config import RUNS, DoctorConfig
 from charlstm.errors import CharlstmError
 
 NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm", "tomli-w")
@@ -80,8 +80,6 @@ def _version(package: str) -> str | None:
 
 def _computer() -> dict[str, Any]:
     """Return cores, memory, and the disk that runs go to; sizes in bytes."""
-    from charlstm.run_folder import RUNS
-
     page = os.sysconf("SC_PAGE_SIZE")
     place = RUNS if RUNS.exists() else Path()
     try:

@@ -54,7 +54,7 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
 
 def _export(named: str | None, config: ExportConfig, *, epoch_given: bool) -> None:
     from charlstm.export.place import check_place, format_module, missing_runtime, placing, size
-    from charlstm.run_folder import read_weights
+    from charlstm.runs import read_weights
 
     path = Path(config.output)
     check_place(path, config.format, overwrite=config.overwrite)

@@ -76,7 +76,7 @@ def _check(config: SampleConfig) -> None:
 
 
 def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> None:
-    from charlstm.run_folder import read_weights
+    from charlstm.runs import read_weights
 
     texts = {"--prime": (config.prime,), "--stop": config.stop, "--separator": (config.separator,)}
     for name, values in texts.items():

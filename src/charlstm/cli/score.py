@@ -61,7 +61,7 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     config = record_of(ScoreConfig, values)
     epoch_given = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
 
-    from charlstm.run_folder import read_weights
+    from charlstm.runs import read_weights
 
     named = next(iter(checkpoint), None)
     weights, read = read_weights(named, config.epoch, epoch_given=epoch_given)

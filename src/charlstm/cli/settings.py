@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.cli.options import record_of
-from charlstm.config import ModelConfig, RunConfig, TrainConfig, options, read_toml
+from charlstm.config import RUNS, ModelConfig, RunConfig, TrainConfig, options, read_toml
 from charlstm.errors import CharlstmError
 
 if TYPE_CHECKING:  # for real only when the command runs: h5py
@@ -50,7 +50,7 @@ class Command:
     @property
     def folder(self) -> Path:
         """The folder of the run."""
-        return Path(self.place.run or Path("checkpoints") / Path(self.text or DEMO).stem)
+        return Path(self.place.run or RUNS / Path(self.text or DEMO).stem)
 
     def again(self) -> str:
         """Return what to type to go on."""

@@ -88,7 +88,7 @@ def _look(checkpoint: str | None) -> _Found:
     Raises CharlstmError if there is none.
     """
     from charlstm import checkpoint as checkpoints
-    from charlstm.run_folder import find_run
+    from charlstm.runs import find_run
 
     place = find_run(checkpoint)
     if isinstance(place, Path):

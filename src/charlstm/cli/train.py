@@ -106,7 +106,8 @@ def _old_run(folder: Path) -> RunFolder | None:
 
 def _train(command: Command, progress: Progress, old: RunFolder | None) -> None:
     from charlstm import corpus as corpora
-    from charlstm.run_folder import new_run, old_run, read_weights, writing
+    from charlstm.run_folder import new_run, old_run, writing
+    from charlstm.runs import read_weights
 
     chosen = settings_of_run(old, command) if old else settings(command)
     base = None
