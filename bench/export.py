@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from bench.race import Spread
 from charlstm import backend, checkpoint, corpus
 from charlstm.checkpoint import Checkpoint
+from charlstm.config import SMALLER, ExportConfig, options
 from charlstm.export import artifact, check, place
 from charlstm.history import bits_per_char
 
 NAMES = {"keras": "model.keras", "numpy": "model.npz"}
-PRECISIONS = dict.fromkeys(("onnx", "litert", "numpy"), ("float32", "float16", "int8"))
-FORMATS = ("saved-model", "keras", "onnx", "litert", "numpy")
+FORMATS, PRECISIONS = (
+    next(item.choices for item in options(ExportConfig) if item.name == name)
+    for name in ("format", "precision")
+)
 SAME = 1000  # characters of the likeliest text
 SHORT, LONG = 1, 1001  # characters that an example writes
 ROUNDS = 5
@@ -66,7 +69,7 @@ def main() -> None:
     )
     print("| - | - | - | - | - | - | - | - |")
     for form in FORMATS:
-        for precision in PRECISIONS.get(form, ("float32",)):
+        for precision in PRECISIONS if form in SMALLER else PRECISIONS[:1]:
             cells = _measure(subject, form, precision)
             print("| " + " | ".join([form, precision, *cells]) + " |", flush=True)
 

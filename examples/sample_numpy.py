@@ -35,6 +35,6 @@ def read(x):
 logits = [read(x) for x in text][-1]
 for _ in range(length):
     weights = np.exp((logits - logits.max()) / temperature)
-    text += random.choice(list(characters), p=weights / weights.sum())
+    text += characters[random.choice(len(weights), p=weights / weights.sum())]
     logits = read(text[-1])
 print(text)

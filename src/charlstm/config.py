@@ -320,23 +320,22 @@ class ScoreConfig:
     device: str = DEVICE
 
 
+SMALLER = ("onnx", "litert", "numpy")  # formats of export that have every precision
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """What a model becomes, and where."""
 
-    format: str = option(
-        MISSING, "Where it is to run.", choices=("saved-model", "onnx", "litert", "keras", "numpy")
-    )
-    output: str = option(MISSING, "Where it is written.", metavar="PATH", short="-o")
+    format: str = option(MISSING, "Where it is to run.", choices=("saved-model", "keras", *SMALLER))
+    output: str = option(MISSING, "Where it is written.", **{**FILE, "metavar": "PATH"}, short="-o")
     precision: str = option(
         "float32",
-        "Of the stored weights; of onnx, litert and numpy.",
+        f"Of the stored weights; for {', '.join(SMALLER[:-1])} and {SMALLER[-1]}.",
         choices=("float32", "float16", "int8"),
     )
     check: str | None = option(
-        None,
-        "Measure what the model loses on a text; -: on standard input.",
-        metavar="FILE",
+        None, "Measure what the model loses on a text; -: on standard input.", **FILE
     )
     overwrite: bool = option(default=False, help="Replace what is there.")
     epoch: str = EPOCH

@@ -13,20 +13,18 @@ from click.core import ParameterSource
 
 from charlstm.cli import interrupt
 from charlstm.cli.options import complete_file, options_of, record_of
+from charlstm.cli.output import check_file
 from charlstm.cli.progress import bar
 from charlstm.cli.sample import read_ids
+from charlstm.cli.score import check_length
 from charlstm.cli.stream import write
-from charlstm.config import ExportConfig
-from charlstm.errors import CharlstmError
+from charlstm.config import SMALLER, ExportConfig
 from charlstm.history import bits_per_char
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray
 
     from charlstm.checkpoint import Checkpoint
-
-WHOLE = ("saved-model", "keras")  # formats that have one precision
-FEWEST = 2  # characters to check on: one to predict from, one to predict
 
 
 @click.command()
@@ -47,43 +45,54 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     """
     epoch_given = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
     config = record_of(ExportConfig, values)
-    if config.precision != "float32" and config.format in WHOLE:
+    if config.precision != "float32" and config.format not in SMALLER:
         raise click.UsageError(f"--format {config.format} is float32; leave out --precision.")
     _export(checkpoint, config, epoch_given=epoch_given)
 
 
 def _export(named: str | None, config: ExportConfig, *, epoch_given: bool) -> None:
-    from charlstm.export.place import check_place, format_module, missing_runtime, placing, size
+    from charlstm.export.place import (
+        FOLDERS,
+        check_place,
+        format_module,
+        importing,
+        missing_runtime,
+        placing,
+        size,
+        writing,
+    )
     from charlstm.runs import read_weights
 
-    path = Path(config.output)
-    check_place(path, config.format, overwrite=config.overwrite)
-    missing = missing_runtime(config.format, check=config.check is not None)
+    path, name = Path(config.output), config.format
+    missing = missing_runtime(name, check=config.check is not None)
     weights, checkpoint = read_weights(named, config.epoch, epoch_given=epoch_given)
+    if name not in FOLDERS:
+        check_file(config.output, weights, *filter(None, [config.check]))
+    check_place(path, name, overwrite=config.overwrite)
     text = _text(config.check, checkpoint) if config.check else None
     click.echo(f"epoch {checkpoint.epoch} of {weights}", err=True)
 
     from charlstm import backend
     from charlstm.export.artifact import make
-    from charlstm.export.check import CHARACTERS, check
+    from charlstm.export.check import CHARACTERS, check, prime_of
 
     backend.select_device("cpu")  # on which every export is the same
-    form, table = format_module(config.format), ""
+    form, table = format_module(name), ""
     artifact = make(checkpoint, config.precision)
-    with placing(path) as part:
-        form.write(artifact, part)
+    with placing(path, name, overwrite=config.overwrite) as part:
+        with writing(path):
+            form.write(artifact, part)
         interrupt.stop_if_pressed()
-        if missing:
-            note = f"not checked: {missing} is not installed"
-        else:
-            step = form.load(part)
-            with _bar("checking", CHARACTERS) as tick:
+        note = f"not checked: {missing} is not installed"
+        if not missing:
+            with importing(name):
+                step = form.load(part)
+            characters = len(prime_of(artifact)) + CHARACTERS
+            with _bar("checking", characters) as tick:
                 found = check(step, artifact, tick)
-            note = (
-                f"checked over {CHARACTERS} characters: logits differ by {found.difference:.1e} "
-                "at most, the likeliest text is the same"
-            )
-            table = "" if text is None else _loss(checkpoint, text, step, form.WINDOW)
+            note = f"checked over {characters} characters: {found.difference:.1e} apart at most"
+            if text is not None:
+                table = _loss(checkpoint, text, step, form.WINDOW)
         megabytes = size(part) / 1e6
     click.echo(f"{path}: {megabytes:,.1f} MB, {note}", err=True)
     write(table)
@@ -97,8 +106,7 @@ def _text(name: str, checkpoint: Checkpoint) -> NDArray[Any]:
     from charlstm.corpus import open_once
 
     ids = read_ids(open_once(name), checkpoint.vocabulary, "skip")
-    if len(ids) < FEWEST:
-        raise CharlstmError(f"{name}: of one character or none there is nothing to predict")
+    check_length(name, len(ids))
     return ids
 
 
@@ -107,7 +115,7 @@ def _loss(checkpoint: Checkpoint, ids: NDArray[Any], step: Any, window: int) -> 
     from charlstm.export.artifact import zero_state
     from charlstm.export.check import model_nats, step_nats
 
-    with _bar("measuring", 2 * len(ids)) as tick:
+    with _bar("measuring", 2 * (len(ids) - 1)) as tick:
         before = bits_per_char(model_nats(checkpoint, ids, tick))
         states = zero_state(checkpoint.model)
         after = bits_per_char(step_nats(step, states, ids, window, tick))
@@ -127,6 +135,6 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
 
         def tick(count: int) -> None:
             interrupt.stop_if_pressed()
-            shown.update(count)
+            shown.update(min(count, total - shown.n))  # the last window can be short
 
         yield tick

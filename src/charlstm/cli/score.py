@@ -98,14 +98,22 @@ def _encode(
     if note:
         click.echo(note, err=True)
     count = file.tell() // checkpoint.vocabulary.id_dtype.itemsize
-    if count < FEWEST:
-        raise CharlstmError(f"{text}: of one character or none there is nothing to predict")
+    check_length(text, count)
     if config.html and count > MOST_CHARACTERS:
         raise CharlstmError(
             f"{text}: {count:,} characters are too many for a page, which can have "
             f"{MOST_CHARACTERS:,}; leave out --html, or take a part of the text"
         )
     return np.memmap(file, checkpoint.vocabulary.id_dtype, mode="r"), reading.skipped
+
+
+def check_length(name: str, count: int) -> None:
+    """Refuse a text of too few characters.
+
+    Raises CharlstmError.
+    """
+    if count < FEWEST:
+        raise CharlstmError(f"{name}: of one character or none there is nothing to predict")
 
 
 def _score(text: str, checkpoint: Checkpoint, ids: Ids, skipped: int, config: ScoreConfig) -> None:

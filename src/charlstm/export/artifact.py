@@ -20,7 +20,7 @@ from charlstm.errors import CharlstmError
 FORMAT = 1
 LARGEST = 2**31 - 2**24  # bytes of weights in a flatbuffer or a protocol buffer, which end at 2 GB
 MEMBER = "charlstm.json"  # the description, where a format holds files
-KEY = "charlstm"  # the description, where a format holds named values
+KEY = "charlstm"  # the name of the description, where a format has names, and of the graph
 STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 
 Array = NDArray[np.float32]
@@ -135,7 +135,8 @@ def _store(matrix: Array, precision: str) -> Weights:
     if precision == "int8":
         # Symmetric, a scale for each column: one output's weights are of one size.
         largest = np.abs(matrix).max(axis=0, keepdims=True)
-        scales = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+        scales = (largest / 127).astype(np.float32)
+        scales = np.where(scales > 0, scales, np.float32(1))
         return Weights(np.round(matrix / scales).astype(np.int8), scales)
     with np.errstate(over="ignore"):
         stored = matrix.astype(precision)

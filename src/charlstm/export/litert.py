@@ -35,7 +35,6 @@ TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
 }
-BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1}
 OPS = schema.BuiltinOperator
 
 
@@ -47,6 +46,7 @@ def write(artifact: Artifact, path: Path) -> None:
     ids = graph.tensor(names[0], (1, 1), np.int32)
     states = [graph.tensor(name, (1, model.units)) for name in names[1:]]
     each = len(STATES[model.cell])
+    advance = _relu if model.activation == "relu" else _CELLS[model.cell]
     x, following = graph.reshape(ids, (1,)), []
     for number, (kernel, recurrent, bias) in enumerate(artifact.layers):
         before = states[number * each : (number + 1) * each]
@@ -56,7 +56,7 @@ def write(artifact: Artifact, path: Path) -> None:
         else:  # the product of a one-hot vector is a row
             inputs = graph.sum(graph.gather(graph.weights(kernel), x), graph.constant(input_bias))
         product = graph.dense(before[0], recurrent, recurrent_bias)
-        after = _CELLS[model.cell](graph, inputs, product, before, model.activation)
+        after = advance(graph, inputs, product, before)
         following += after
         x = after[0]
     logits = graph.reshape(graph.dense(x, artifact.dense[0], artifact.dense[1].values), (1, 1, -1))
@@ -71,7 +71,7 @@ def load(path: Path) -> Step:
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet_stderr():
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = Interpreter(model_content=path.read_bytes())
         interpreter.allocate_tensors()
     inputs = [detail["index"] for detail in interpreter.get_input_details()]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
@@ -86,6 +86,24 @@ def load(path: Path) -> Step:
     return step
 
 
+class _Buffer(schema.BufferT):  # type: ignore[misc] # it is untyped
+    """Bytes that begin at a multiple of 16, as the schema has it; its Python code forgets to."""
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name of the schema's code
+        """Write the buffer; return where it is."""
+        start = None
+        if self.data is not None:
+            size = len(self.data)
+            builder.StartVector(1, size, 16)
+            builder.head = head = builder.Head() - size
+            builder.Bytes[head : head + size] = self.data.tobytes()
+            start = builder.EndVector()
+        schema.BufferStart(builder)
+        if start is not None:
+            schema.BufferAddData(builder, start)
+        return schema.BufferEnd(builder)
+
+
 class _Graph:
     """Tensors and operators as they are added; a tensor is known by its index."""
 
@@ -93,7 +111,7 @@ class _Graph:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._codes: list[tuple[int, int]] = []  # of an operator, and the version that is needed
-        self._buffers = [schema.BufferT()]  # that of all tensors which are computed
+        self._buffers = [_Buffer()]  # that of all tensors which are computed
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
         """Add a tensor that is fed or computed."""
@@ -105,7 +123,7 @@ class _Graph:
     def constant(self, array: NDArray[Any]) -> int:
         """Add a tensor that is known."""
         index = self.tensor(f"constant_{len(self._tensors)}", array.shape, array.dtype)
-        buffer = schema.BufferT()
+        buffer = _Buffer()
         buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         self._buffers.append(buffer)
         self._tensors[index].buffer = len(self._buffers) - 1
@@ -200,6 +218,8 @@ class _Graph:
         self, inputs: list[int], outputs: list[int], names: list[str], out_names: list[str]
     ) -> bytes:
         """Return the file: these tensors go in and come out, under these names too."""
+        for tensor, name in zip(outputs, out_names, strict=True):
+            self._tensors[tensor].name = name.encode()
         graph = schema.SubGraphT()
         graph.name, graph.tensors, graph.operators = KEY.encode(), self._tensors, self._operators
         graph.inputs, graph.outputs = inputs, outputs
@@ -238,14 +258,14 @@ def _code(code: int, version: int) -> Any:
     return found
 
 
-def _lstm(g: _Graph, inputs: int, product: int, before: list[int], _name: Any) -> list[int]:
+def _lstm(g: _Graph, inputs: int, product: int, before: list[int]) -> list[int]:
     i, f, new, o = g.split(g.sum(inputs, product), 4)
     kept = g.product(g.sigmoid(f), before[1])
     c = g.sum(kept, g.product(g.sigmoid(i), g.tanh(new)))
     return [g.product(g.sigmoid(o), g.tanh(c)), c]
 
 
-def _gru(g: _Graph, inputs: int, product: int, before: list[int], _name: Any) -> list[int]:
+def _gru(g: _Graph, inputs: int, product: int, before: list[int]) -> list[int]:
     x_z, x_r, x_g = g.split(inputs, 3)
     h_z, h_r, h_g = g.split(product, 3)
     z, r = g.sigmoid(g.sum(x_z, h_z)), g.sigmoid(g.sum(x_r, h_r))
@@ -254,9 +274,12 @@ def _gru(g: _Graph, inputs: int, product: int, before: list[int], _name: Any) ->
     return [g.sum(new, g.product(z, change))]
 
 
-def _rnn(g: _Graph, inputs: int, product: int, _before: list[int], name: Any) -> list[int]:
-    z = g.sum(inputs, product)
-    return [g.op(OPS.RELU, [z]) if name == "relu" else g.tanh(z)]
+def _rnn(g: _Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
+    return [g.tanh(g.sum(inputs, product))]
+
+
+def _relu(g: _Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
+    return [g.op(OPS.RELU, [g.sum(inputs, product)])]
 
 
 _CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

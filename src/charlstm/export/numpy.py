@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.export.artifact import KEY, Array, Artifact, Step
+from charlstm.export.artifact import KEY, STATES, Array, Artifact, Step
 
 WINDOW = 64  # characters that a step may read
 
@@ -36,9 +36,8 @@ def load(path: Path) -> Step:
         for number in range(1, model["layers"] + 1)
     ]
     kernel, bias = weights("dense_kernel"), weights("dense_bias")
-    advance = _CELLS[model["cell"]]
-    activate = _relu if model.get("activation") == "relu" else np.tanh
-    each = 2 if model["cell"] == "lstm" else 1  # states of a layer
+    advance = _relu if model.get("activation") == "relu" else _CELLS[model["cell"]]
+    each = len(STATES[model["cell"]])
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
         logits = []
@@ -48,7 +47,7 @@ def load(path: Path) -> Step:
                 # The product of a one-hot vector is a row.
                 inputs = following[-each] @ w if number else w[column]
                 before = states[number * each : (number + 1) * each]
-                following += advance(inputs, before[0] @ u, b, before, activate)
+                following += advance(inputs, before[0] @ u, b, before)
             states = following
             logits.append(states[-each] @ kernel + bias)
         return np.stack(logits, 1), states
@@ -56,25 +55,25 @@ def load(path: Path) -> Step:
     return step
 
 
-def _lstm(inputs: Any, product: Any, bias: Any, states: Any, activate: Any) -> list[Any]:
+def _lstm(inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
     i, f, g, o = np.split(inputs + product + bias, 4, 1)
-    c = _sigmoid(f) * states[1] + _sigmoid(i) * activate(g)
-    return [_sigmoid(o) * activate(c), c]
+    c = _sigmoid(f) * states[1] + _sigmoid(i) * np.tanh(g)
+    return [_sigmoid(o) * np.tanh(c), c]
 
 
-def _gru(inputs: Any, product: Any, bias: Any, states: Any, activate: Any) -> list[Any]:
+def _gru(inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
     x_z, x_r, x_g = np.split(inputs + bias[0], 3, 1)
     h_z, h_r, h_g = np.split(product + bias[1], 3, 1)
-    z, g = _sigmoid(x_z + h_z), activate(x_g + _sigmoid(x_r + h_r) * h_g)
+    z, g = _sigmoid(x_z + h_z), np.tanh(x_g + _sigmoid(x_r + h_r) * h_g)
     return [z * states[0] + (1 - z) * g]
 
 
-def _rnn(inputs: Any, product: Any, bias: Any, _states: Any, activate: Any) -> list[Any]:
-    return [activate(inputs + product + bias)]
+def _rnn(inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
+    return [np.tanh(inputs + product + bias)]
 
 
-def _relu(x: Any) -> Any:
-    return np.maximum(x, 0)
+def _relu(inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
+    return [np.maximum(inputs + product + bias, 0)]
 
 
 def _sigmoid(x: Any) -> Any:

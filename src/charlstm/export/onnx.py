@@ -65,7 +65,9 @@ def load(path: Path) -> Step:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
     names = [node.name for node in session.get_inputs()]
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
@@ -139,7 +141,7 @@ class _Graph:
 
     def array(self, name: str, array: NDArray[Any]) -> str:
         """Add a constant; return its name."""
-        self.arrays.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.arrays.append(numpy_helper.from_array(array, name))
         return name
 
     def weights(self, name: str, weights: Weights) -> str:

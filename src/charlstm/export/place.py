@@ -15,12 +15,27 @@ from charlstm.errors import CharlstmError
 # What writing a format takes beside what charlstm always has, and what running it takes.
 WRITERS = {"onnx": "onnx", "litert": "ai_edge_litert"}
 RUNTIMES = {**WRITERS, "onnx": "onnxruntime"}
-SAVED_MODEL = "saved_model.pb"  # by which TensorFlow knows such a folder
+FOLDERS = ("saved-model",)  # formats that are no file
+SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
 
 
 def format_module(name: str) -> Any:
     """Return the module of a format."""
-    return importlib.import_module(f"charlstm.export.{name.replace('-', '_')}")
+    with importing(name):
+        return importlib.import_module(f"charlstm.export.{name.replace('-', '_')}")
+
+
+@contextmanager
+def importing(name: str) -> Iterator[None]:
+    """Say in one line that what a format needs is there, but broken.
+
+    Raises CharlstmError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise CharlstmError(f"--format {name}: what it needs does not import: {reason}") from None
 
 
 def missing_runtime(name: str, *, check: bool) -> str:
@@ -40,53 +55,70 @@ def missing_runtime(name: str, *, check: bool) -> str:
 
 
 def check_place(path: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse, before the work is done, a place that an artifact of a format cannot take.
+    """Refuse a place that is taken, or that an artifact of a format cannot take.
 
     Raises CharlstmError.
     """
     if name == "keras" and path.suffix != ".keras":
         raise CharlstmError(f"{path}: the name must end in .keras, or Keras does not load it")
-    try:
-        if path.is_symlink() or path.exists():
-            _check_old(path, name, overwrite=overwrite)
-        elif not path.parent.is_dir():
+    with writing(path):
+        if os.path.lexists(path) and not overwrite:
+            raise CharlstmError(f"{path}: exists already; choose another name, or say --overwrite")
+        if name in FOLDERS:
+            _check_folder(path, name)
+
+
+def _check_folder(path: Path, name: str) -> None:
+    """Refuse what cannot be a folder of ours: what is in it would be lost."""
+    if not os.fsencode(path).decode("utf-8", "ignore") == str(path):
+        raise CharlstmError(f"{path}: --format {name} needs a name in UTF-8")
+    if path.name in ("", ".."):
+        raise CharlstmError(f"{path}: name a folder in it, which will be made")
+    if not path.exists():
+        if not path.parent.is_dir():
             raise CharlstmError(f"{path}: there is no folder {path.parent}; make it first")
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _check_old(path: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse to replace what is there: without being told to, or if it is no artifact's like."""
-    if not overwrite:
-        raise CharlstmError(f"{path}: exists already; choose another name, or say --overwrite")
-    folder = name == "saved-model"
-    if path.is_symlink() or not (path.is_dir() if folder else path.is_file()):
+        return
+    if not path.is_dir():
+        raise CharlstmError(f"{path}: not a folder, so --overwrite leaves it alone")
+    strange = sorted({file.name for file in path.iterdir()} - SAVED_MODEL)
+    if strange:
         raise CharlstmError(
-            f"{path}: not a {'folder' if folder else 'file'}, so --overwrite leaves it alone"
+            f"{path}: holds {strange[0]}, which is not part of a saved model, so --overwrite "
+            "leaves it alone"
         )
-    if folder and any(path.iterdir()) and not (path / SAVED_MODEL).is_file():
-        raise CharlstmError(f"{path}: not a saved model, so --overwrite leaves it alone")
 
 
 @contextmanager
-def placing(path: Path) -> Iterator[Path]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into one line that names the place.
+
+    Raises CharlstmError instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CharlstmError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
     """Give a name in the same folder to write to, a file's or a folder's; in the end, rename it.
 
     Whatever is raised before, nothing is left of it, and what was at ``path`` is as it was.
 
-    Raises CharlstmError if nothing can be written there.
+    Raises CharlstmError if nothing can be written there, or if the place was taken meanwhile.
     """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".charlstm-", dir=path.parent) as folder:
-            part = Path(folder) / f"artifact{path.suffix}"
-            yield part
-            for file in part.rglob("*") if part.is_dir() else [part]:
-                if file.is_file():
-                    _sync(file)
-            _replace(path, part, Path(folder) / "old")
-        sync_folder(path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        temporary = tempfile.TemporaryDirectory(prefix=".charlstm-", dir=target.parent)
+    with temporary as folder:
+        part = Path(folder) / f"artifact{path.suffix}"
+        yield part
+        check_place(path, name, overwrite=overwrite)
+        with writing(path):
+            _sync(part)
+            _replace(target, part, Path(folder) / "old")
+    sync_folder(target.parent)
 
 
 def _replace(path: Path, part: Path, old: Path) -> None:
@@ -94,11 +126,12 @@ def _replace(path: Path, part: Path, old: Path) -> None:
     if not path.is_dir():
         part.replace(path)
         return
-    path.rename(old)
     try:
+        path.rename(old)
         part.rename(path)
-    except BaseException:
-        old.rename(path)
+    except BaseException:  # Ctrl+C between the two as well
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
 
 
@@ -108,14 +141,14 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _sync(path: Path) -> None:
-    """Make the content of a file survive a power cut."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _unwritable(path: Path, error: OSError) -> CharlstmError:
-    return CharlstmError(f"{path}: cannot be written: {error.strerror or error}")
+def _sync(part: Path) -> None:
+    """Make a file, or a folder with all that is in it, survive a power cut."""
+    for path in [part, *part.rglob("*")]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _missing(module: str | None) -> str:

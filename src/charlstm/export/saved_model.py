@@ -1,5 +1,6 @@
 """``--format saved-model``: a folder that TensorFlow alone runs."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def write(artifact: Artifact, path: Path) -> None:
     """Write the folder; the description in JSON is where TensorFlow wants files of others."""
     module = _Module(artifact)
     tf.get_logger().setLevel("ERROR")  # or it tells where it writes
-    tf.saved_model.save(module, str(path), signatures={"serving_default": module.named})
+    try:
+        tf.saved_model.save(module, str(path), signatures={"serving_default": module.named})
+    except tf.errors.OpError as error:  # so TensorFlow says that a disk is full
+        raise OSError(errno.EIO, error.message.splitlines()[-1]) from None
     extra = path / "assets.extra"
     extra.mkdir()
     (extra / MEMBER).write_text(artifact.description, encoding="ascii")
