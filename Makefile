@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow fuzz bench clean
+.PHONY: demo test check slow fuzz bench exports clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -32,6 +32,11 @@ fuzz: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
 	mv bench/results.md.part bench/results.md
+
+# Ten minutes: each export of a model, measured on a text.
+exports: $(VENV)/dev
+	$(BIN)/python -m bench.export $(CHECKPOINT) $(TEXT) > bench/exports.md.part
+	mv bench/exports.md.part bench/exports.md
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

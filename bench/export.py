@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.race import Spread
-from charlstm import backend, checkpoint, corpus
+from charlstm import backend, corpus
 from charlstm.checkpoint import Checkpoint
 from charlstm.config import SMALLER, ExportConfig, options
 from charlstm.export import artifact, check, place
 from charlstm.history import bits_per_char
+from charlstm.runs import read_weights
 
 NAMES = {"keras": "model.keras", "numpy": "model.npz"}
 FORMATS, PRECISIONS = (
@@ -40,33 +41,30 @@ def main() -> None:
     """Print the table."""
     weights, text = sys.argv[1:]
     backend.select_device("cpu")
-    model = checkpoint.read(Path(weights))
+    _, model = read_weights(weights, "best", epoch_given=False)
     reading = corpus.Reading(corpus.open_once(text), model.vocabulary)
     ids = np.concatenate(list(reading.ids())).astype(np.int32)
     loss = bits_per_char(check.model_nats(model, ids, lambda _: None))
     subject = Subject(model, ids, _likeliest(model), loss)
     packages = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
+    config = model.model
     print("# Exports\n")
+    print("`make exports CHECKPOINT=checkpoints/input TEXT=text`:", end=" ")
+    print(f"{config.layers} x {config.cell}({config.units}), {len(model.vocabulary)} distinct")
+    print(f"characters, {loss:.4f} bits per character on {len(ids) - 1:,} of a text.")
     print(
-        f"`python -m bench.export CHECKPOINT TEXT`; {backend.processor()}, {os.cpu_count()} cores;"
+        f"{backend.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}", end=""
+    )
+    print("".join(f", {name} {version(name)}" for name in packages) + ".\n")
+    print("Logits and states differ, at most, from those of the model with the weights as they are")
+    print(
+        f"stored. The same text: the float32 model's likeliest, over {SAME:,} characters. Rates and"
     )
     print(
-        f"Python {platform.python_version()}, {', '.join(f'{n} {version(n)}' for n in packages)};"
+        f"starts: of the format's program in examples/, {ROUNDS} rounds. Bits: the change in bits"
     )
-    print(
-        f"{model.model.layers} x {model.model.cell}({model.model.units}), {len(model.vocabulary)}"
-    )
-    print(f"distinct characters, {loss:.4f} bits per character on {len(ids) - 1:,} of a text.\n")
-    print(
-        "Logits differ from those of the model with the weights as they are stored; the likeliest"
-    )
-    print(
-        f"text is the float32 model's over {SAME:,} characters; rates and starts are those of the"
-    )
-    print(f"format's program in examples/, in {ROUNDS} rounds.\n")
-    print(
-        "| format | precision | MB | logits differ | same text | characters/s | start, s | bits |"
-    )
+    print("per character.\n")
+    print("| format | precision | MB | differ | same text | characters/s | start, s | bits |")
     print("| - | - | - | - | - | - | - | - |")
     for form in FORMATS:
         for precision in PRECISIONS if form in SMALLER else PRECISIONS[:1]:

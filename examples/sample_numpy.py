@@ -10,7 +10,7 @@ file = dict(np.load(path))
 about = json.loads(file.pop("charlstm").item())
 model, characters, random = about["model"], about["vocabulary"], np.random.default_rng()
 w = {name: array * file.get(f"{name}_scale", np.float32(1)) for name, array in file.items()}
-h, c = np.zeros((2, model["layers"], model["units"]))
+h, c = np.zeros((2, model["layers"], model["units"]), np.float32)
 
 
 def read(x):
@@ -19,7 +19,7 @@ def read(x):
         first, second = bias if model["cell"] == "gru" else (bias, 0)
         a = first + (h[n - 1] @ kernel if n else kernel[characters.index(x)])
         b = second + h[n] @ u
-        gates = 1 / (1 + np.exp(-a - b))
+        gates = 0.5 + 0.5 * np.tanh(0.5 * (a + b))
         if model["cell"] == "lstm":
             i, f, _, o = np.split(gates, 4)
             c[n] = f * c[n] + i * np.tanh(np.split(a + b, 4)[2])
@@ -29,7 +29,7 @@ def read(x):
             h[n] = z * h[n] + (1 - z) * np.tanh(np.split(a, 3)[2] + r * np.split(b, 3)[2])
         else:
             h[n] = np.maximum(a + b, 0) if model.get("activation") == "relu" else np.tanh(a + b)
-    return h[-1] @ w["dense_kernel"] + w["dense_bias"]
+    return (h[-1] @ w["dense_kernel"] + w["dense_bias"]).astype(float)
 
 
 logits = [read(x) for x in text][-1]
