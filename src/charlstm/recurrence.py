@@ -14,9 +14,7 @@ from charlstm import cells
 from charlstm.backend import keras, tf, xla
 from charlstm.cells import Cell
 
-# Fewer rows do not pay for reading all of U in every time step; in bfloat16, for laying it out
-# anew as well.
-ROWS_PER_GROUP = {tf.float32: 8, tf.bfloat16: 64}
+ROWS_PER_GROUP = 8  # fewer do not pay for reading all of U in every time step
 
 
 class _Hoisted:
@@ -97,21 +95,19 @@ def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
 
 def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
     kernel, recurrent, bias, *first = inputs
-    kernel, recurrent = tf.cast(kernel, products), tf.cast(recurrent, products)
+    kernel, recurrent, x = (tf.cast(array, products) for array in (kernel, recurrent, x))
     (batch, steps), (units, width) = tf.unstack(tf.shape(x)[:2]), recurrent.shape
-    flat = tf.cast(tf.reshape(x, (-1, x.shape[2])), products)
-    z = tf.reshape(tf.matmul(flat, kernel), (batch, steps, width))
-    groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP[products])]
-    weights = recurrent, bias
+    groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP)]
+    back = _transposed(recurrent)
+    weights = kernel, recurrent, back, bias
     results = [
-        _forward(cell, z, [state[rows] for state in first], weights, tf.constant(rows.start))
+        _forward(cell, x, [state[rows] for state in first], weights, tf.constant(rows.start))
         for rows in groups
     ]
     outputs, lasts, seen = zip(*results, strict=True)
     h = tf.concat(outputs, 0)
 
     def gradient(d_outputs: Any, *d_last: Any) -> Any:
-        back = _transposed(recurrent)
         parts = [
             _backward(
                 cell,
@@ -125,6 +121,7 @@ def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
         # The gradients of x W and of h U: one for both, or two.
         both = [tf.concat(part, 0) for part in zip(*(found for found, _ in parts), strict=True)]
         dz, dr = (tf.reshape(both[i], (-1, width)) for i in (0, -1))
+        flat = tf.reshape(x, (-1, x.shape[2]))
         before = tf.concat([first[0][:, None], h[:, :-1]], 1)
         before = tf.cast(tf.reshape(before, (-1, units)), products)
         d_weights = [tf.matmul(flat, dz, transpose_a=True), tf.matmul(before, dr, transpose_a=True)]
@@ -161,37 +158,38 @@ def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def _forward(cell: Cell, z: Any, states: Any, weights: Any, first: Any) -> Any:
+def _forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
     """Run the rows from ``first`` on through all time steps.
 
-    ``z`` (B, T, nU) is x W of all rows, ``weights`` are U and the bias. Returns h (b, T, U), the
-    last states (b, U) and what the backward loop must see, each time step's rows together:
-    (T, b, some).
+    ``x`` (B, T, in) are the inputs of all rows, ``weights`` are W, U, U transposed and the bias.
+    Returns h (b, T, U), the last states (b, U) and what the backward loop must see, (b, T, some).
     """
-    recurrent, bias = weights
-    steps, (rows, units) = z.shape[1], states[0].shape
-    alone = steps == rows == 1
+    kernel, recurrent, back, bias = weights
+    (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
+    flat = tf.reshape(tf.slice(x, (first, 0, 0), (rows, steps, inputs)), (rows * steps, inputs))
+    z = tf.reshape(_multiply(flat, kernel), (rows, steps, cell.blocks * units))
 
-    def step(t: Any, states: Any, outputs: Any, arrays: Any) -> Any:
-        here = tf.slice(z, (first, t, 0), (rows, 1, cell.blocks * units))[:, 0]
-        here = tf.cast(here, tf.float32)
-        product = _multiply(states[0], recurrent)
-        if alone:
+    def step(t: Any, states: Any, outputs: Any, seen: Any) -> Any:
+        here = _at(seen[-1], t, 0, cell.blocks * units)
+        if recurrent.dtype == tf.float32 and steps > 1:
+            # (U.T h.T).T is faster, if XLA is kept from making it h U again.
+            product = tf.transpose(_kept(_multiply(back, _kept(tf.transpose(states[0])))))
+        else:
+            product = _multiply(states[0], recurrent)
+        if steps == rows == 1:
             # One row of generation: XLA would make product and sum one loop, which takes twice as
             # long; it does not where both terms are used once more.
             product += 0 * (product + here)
-        states, seen = cell.forward(here, product, bias, states)
-        arrays = [array.write(t, part) for array, part in zip(arrays, seen, strict=True)]
-        return t + 1, list(states), _put(outputs, states[0], t), arrays
+        states, found = cell.forward(here, product, bias, states)
+        seen = [_put(array, part, t) for array, part in zip(seen, found, strict=True)]
+        return t + 1, list(states), _put(outputs, states[0], t), seen
 
-    outputs = tf.zeros((rows, steps, units))
-    arrays = [
-        tf.TensorArray(tf.float32, steps, element_shape=(rows, blocks * units))
-        for blocks in cell.seen
-    ]
-    start = (0, list(states), outputs, arrays)
-    _, states, outputs, arrays = tf.while_loop(lambda t, *_: t < steps, step, start)
-    return outputs, states, [array.stack() for array in arrays]
+    outputs, *seen = (tf.zeros((rows, steps, blocks * units)) for blocks in (1, *cell.seen_beside))
+    # The last of what is seen takes the place of x W, time step by time step: what was just read
+    # is written fastest.
+    start = (0, list(states), outputs, [*seen, z])
+    _, states, outputs, seen = tf.while_loop(lambda t, *_: t < steps, step, start)
+    return outputs, states, seen
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
@@ -204,13 +202,18 @@ def _backward(cell: Cell, gradients: Any, saved: Any, back: Any, first: Any) -> 
     """
     d_outputs, d_last = gradients
     seen, start = saved
-    steps, (rows, units) = seen[0].shape[0], start.shape
-    before = tf.concat([start[None], seen[0][:-1]], 0)
+    steps, (rows, units) = seen[0].shape[1], start.shape
+    before = tf.concat([start[:, None], seen[0][:, :-1]], 1)
 
     def step(t: Any, d_states: Any, found: Any) -> Any:
         dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
-        there = [part[t] for part in seen]
-        both, (direct, *others) = cell.backward([dh, *d_states[1:]], there, before[t])
+        # Each block is a slice of its own: of one slice that is then split, XLA looks up t anew for
+        # each number, and so takes one number at a time.
+        there = [
+            _at(part, t, block, units) for part in seen for block in range(0, part.shape[2], units)
+        ]
+        last = _at(before, t, 0, units)
+        both, (direct, *others) = cell.backward([dh, *d_states[1:]], there, last)
         dh = _multiply_blocks(both[-1], back)
         if direct is not None:
             dh += direct
@@ -223,6 +226,11 @@ def _backward(cell: Cell, gradients: Any, saved: Any, back: Any, first: Any) -> 
     return [tf.cast(part, back.dtype) for part in found], d_first
 
 
+def _at(array: Any, t: Any, first: int, count: int) -> Any:
+    """Return columns from ``first`` on of an array (b, T, n) at time step t: (b, count)."""
+    return tf.slice(array, (0, t, first), (array.shape[0], 1, count))[:, 0]
+
+
 def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
     """Return the product of blocks (b, U), side by side, with a matrix; in XLA only."""
     if back.dtype == tf.float32:
@@ -230,6 +238,11 @@ def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
     # In bfloat16 XLA is faster at small products.
     parts = zip(blocks, tf.split(back, len(blocks)), strict=True)
     return sum(_multiply(block, rows) for block, rows in parts)
+
+
+def _kept(array: Any) -> Any:
+    """Return an array that XLA must make as it stands there."""
+    return xla.optimization_barrier(array)[0]
 
 
 def _multiply(one: Any, other: Any) -> Any:
