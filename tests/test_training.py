@@ -279,6 +279,9 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
         steps = [report for report in first + second if isinstance(report, StepReport)]
         assert steps == [report for report in whole if isinstance(report, StepReport)]
         assert outcome(run.path) == outcome(tmp_path / "whole")
+        if stop == 12:  # all steps of the first epoch were made before
+            report = next(report for report in second if isinstance(report, EpochReport))
+            assert report.characters_per_second == 0
 
 
 def weights_after(config: TrainConfig, steps: int) -> tuple[list[Any], list[list[Any]]]:

@@ -177,14 +177,14 @@ def train(trainer: Trainer, job: Job) -> Iterator[StepReport | EpochReport]:
         saving.save(at)
     clock = _Clock(at.seconds)
     while not finished(at, config, windows, job.run):
-        started = clock.seconds()
+        started, begun = clock.seconds(), at.step
         steps = windows.steps
         if config.max_steps:
             steps = min(steps, config.max_steps - (at.epoch - 1) * windows.steps)
         at = yield from _run_steps(saving, at, steps, clock)
         if at.step < steps:
             return
-        time = clock.record(steps * windows.step_size, started)
+        time = clock.record((steps - begun) * windows.step_size, started)
         try:
             report = _finish_epoch(trainer, job, at.epoch, at.total / steps, time)
         except _Stopped:
@@ -203,7 +203,7 @@ def _run_steps(
     """Run an epoch from a position on until ``steps`` of it are done, or stopped; return where."""
     trainer, job = saving.trainer, saving.job
     log_every = trainer.config.log_every
-    logged = clock.seconds()
+    logged, before = clock.seconds(), at.step
     if at.step == 0:
         trainer.model.reset_state()
     for step, loss, exact in _losses(saving, at, steps):
@@ -214,8 +214,8 @@ def _run_steps(
         smooth_loss = 0.999 * at.smooth_loss + 0.001 * loss
         at = replace(at, step=step, total=at.total + loss, smooth_loss=smooth_loss)
         if step % log_every == 0:
-            time = clock.record(log_every * saving.windows.step_size, logged)
-            logged = time["seconds"]
+            time = clock.record((step - before) * saving.windows.step_size, logged)
+            logged, before = time["seconds"], step
             losses = {"loss": loss, "smooth_loss": smooth_loss}
             job.run.append_history(
                 {"kind": "step", "epoch": at.epoch, "step": step, **losses, "clock": time}
