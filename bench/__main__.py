@@ -131,7 +131,7 @@ def _memory() -> None:
     Linux tells it, while a process lives: it is asked every 20 ms.
     """
     print("\n## Memory: largest anonymous resident set, in MB\n")
-    print("| text | encoding | training, 20 steps of the default model |")
+    print("| text | encoding | training, 20 steps of the medium model |")
     print("| - | - | - |")
     for size in TEXT_SIZES:
         with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def _memory() -> None:
             line = b"an ordinary line, and 1 more\n"
             text.write_bytes(line * (size * 10**6 // len(line)))
             encode = "import sys; from bench.contenders import read; read(sys.argv[1])"
-            steps = ["--max-steps", "20", "--validation", "0", "--run", "run"]
+            steps = "--config medium --max-steps 20 --validation 0 --run run".split()
             commands = [
                 ["-c", encode, str(text)],
                 ["-m", "charlstm", "train", str(text), *steps],
