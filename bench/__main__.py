@@ -139,10 +139,10 @@ def _memory() -> None:
             line = b"an ordinary line, and 1 more\n"
             text.write_bytes(line * (size * 10**6 // len(line)))
             encode = "import sys; from bench.contenders import read; read(sys.argv[1])"
-            steps = "--config medium --max-steps 20 --validation 0 --run run".split()
+            steps = ["--max-steps", "20", "--validation", "0", "--run", "run"]
             commands = [
                 ["-c", encode, str(text)],
-                ["-m", "charlstm", "train", str(text), *steps],
+                ["-m", "charlstm", "train", str(text), "--config", "medium", *steps],
             ]
             cells = [f"{_peak(command, folder) / 1e6:,.0f}" for command in commands]
         print(f"| {size} MB | {' | '.join(cells)} |", flush=True)
