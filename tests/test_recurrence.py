@@ -10,13 +10,13 @@ U, INPUTS = 5, 7
 
 
 def outcome(layer: Any, x: Any, states: list[Any], upstream: list[Any]) -> list[Any]:
-    """Return outputs, states and the gradients of all that they depend on."""
+    """Return outputs, states and the gradients of all that they depend on, the inputs' last."""
     variables = layer.trainable_variables
     with tf.GradientTape() as tape:
         tape.watch([x, *states])
         results = layer(x, initial_state=states)
         loss = sum(tf.reduce_sum(r * u) for r, u in zip(results, upstream, strict=True))
-    return [*results, *tape.gradient(loss, [x, *states, *variables])]
+    return [*results, *tape.gradient(loss, [*states, *variables, x])]
 
 
 LAYERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
@@ -27,8 +27,13 @@ LAYERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def largest_difference(name: str, batch: int, steps: int, **settings: Any) -> float:
-    """Return how far ours is from Keras's layer, in shares of each tensor's largest value."""
+def largest_difference(
+    name: str, batch: int, steps: int, *, of_ids: bool = False, **settings: Any
+) -> float:
+    """Return how far ours is from Keras's layer, in shares of each tensor's largest value.
+
+    ``of_ids``: ours gets ids, Keras's their one-hot vectors.
+    """
     random = np.random.default_rng(3)
 
     def some(*shape: int) -> Any:
@@ -37,6 +42,8 @@ def largest_difference(name: str, batch: int, steps: int, **settings: Any) -> fl
     theirs, ours, special = LAYERS[name]
     count = 2 if name == "lstm" else 1
     x, states = some(batch, steps, INPUTS), [some(batch, U) for _ in range(count)]
+    ids = tf.constant(random.integers(INPUTS - 1, size=(batch, steps, 1)))  # one is never seen
+    both_x = [tf.one_hot(ids[..., 0], INPUTS), ids] if of_ids else [x, x]
     upstream = [some(batch, steps, U), *(some(batch, U) for _ in range(count))]
     both = {"return_sequences": True, "return_state": True}
     special_of_ours = {key: value for key, value in special.items() if key != "use_cudnn"}
@@ -50,7 +57,12 @@ def largest_difference(name: str, batch: int, steps: int, **settings: Any) -> fl
     weights = [random.normal(size=shape, scale=0.5).astype("f4") for shape in shapes]
     for layer in layers:
         layer.set_weights(weights)
-    expected, found = (outcome(layer, x, states, upstream) for layer in layers)
+    expected, found = (
+        outcome(layer, x, states, upstream) for layer, x in zip(layers, both_x, strict=True)
+    )
+    if of_ids:
+        assert found.pop() is None
+        del expected[-1]
     assert {tensor.dtype for tensor in found} == {tf.float32}
     return max(
         float(np.abs(f - e).max() / np.abs(e).max()) for e, f in zip(expected, found, strict=True)
@@ -65,6 +77,13 @@ def test_results_and_gradients_are_those_of_keras(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert largest_difference(name, batch, steps) <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 11])
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_ids_stand_for_their_one_hot_vectors(name: str, batch: int, steps: int) -> None:
+    assert largest_difference(name, batch, steps, of_ids=True) <= 1e-5
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 11), (128, 2)])  # 128: in groups

@@ -67,7 +67,6 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         precision: str,
     ) -> None:
         super().__init__(name="character_model")
-        self.vocab_size = vocab_size
         self.batch_size = batch_size
         initializers = _initializers(seed, config.layers + 1)
         policy = "mixed_float16" if precision == "float16" else "float32"
@@ -96,7 +95,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
 
         ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
         """
-        sequence = tf.one_hot(ids, self.vocab_size)
+        sequence = tf.cast(ids, tf.int32)[..., None]  # to the first layer, one-hot vectors
         for layer, (cell, dropout) in enumerate(zip(self.recurrent, self.dropouts, strict=True)):
             sequence = cell(sequence)
             if dropout_seed is not None and dropout.rate > 0:

@@ -1,9 +1,10 @@
 """Recurrent layers with a recurrence that is fast on a CPU; on a GPU they are Keras's, on cuDNN.
 
 Keras's loop multiplies by the kernel and sums up both weight gradients in every time step. Here
-these are three products over all time steps at once, outside of the loop. What must stay inside,
-h @ U forward and dz @ U.T backward, XLA compiles, for groups of rows side by side: the rows of a
-batch are independent, so that the cores need not meet in every time step. Knows no model.
+these are three products over all time steps at once, outside of the loop; of one-hot vectors, a
+look-up and sums of rows. What must stay inside, h @ U forward and dz @ U.T backward, XLA compiles,
+for groups of rows side by side: the rows of a batch are independent, so that the cores need not
+meet in every time step. Knows no model.
 """
 
 import os
@@ -15,6 +16,7 @@ from charlstm.backend import keras, tf, xla
 from charlstm.cells import Cell
 
 ROWS_PER_GROUP = 8  # fewer do not pay for reading all of U in every time step
+FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: a product of fewer takes longer than in float32
 
 
 class _Hoisted:
@@ -40,8 +42,14 @@ class _Hoisted:
         mask: Any,
         training: bool = False,  # noqa: FBT001, FBT002 - Keras's signature
     ) -> Any:
-        """Return the last output (B, U), all outputs (B, T, U) and the states for (B, T, in)."""
+        """Return the last output (B, U), all outputs (B, T, U) and the states for (B, T, in).
+
+        Or for ids (B, T, 1), integers, which stand for their one-hot vectors.
+        """
         if self._gpu or self.compute_dtype != "float32":
+            if sequences.dtype.is_integer:
+                size = self.cell.kernel.shape[0]
+                sequences = tf.one_hot(sequences[..., 0], size, dtype=self.compute_dtype)
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc] # Keras's
         weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
         inputs = (sequences, *map(tf.convert_to_tensor, weights), *initial_state)
@@ -81,8 +89,8 @@ def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
     """Return outputs (B, T, U) and the last states (B, U), all float32.
 
     ``products`` is the type of the numbers that are multiplied as matrices. ``inputs`` are
-    x (B, T, in), W (in, nU), U (U, nU), the bias, and the first states (B, U); n and what is
-    computed are the cell's.
+    x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the first states (B, U); n
+    and what is computed are the cell's.
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
@@ -95,11 +103,12 @@ def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
 
 def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
     kernel, recurrent, bias, *first = inputs
-    kernel, recurrent, x = (tf.cast(array, products) for array in (kernel, recurrent, x))
-    (batch, steps), (units, width) = tf.unstack(tf.shape(x)[:2]), recurrent.shape
     groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP)]
-    back = _transposed(recurrent)
-    weights = kernel, recurrent, back, bias
+    factor = tf.cast(recurrent, products)
+    back = _transposed(recurrent if groups[0].stop < FEWEST_BFLOAT16_ROWS else factor)
+    if not x.dtype.is_integer:
+        x, kernel = tf.cast(x, products), tf.cast(kernel, products)
+    weights = kernel, factor, back, bias
     results = [
         _forward(cell, x, [state[rows] for state in first], weights, tf.constant(rows.start))
         for rows in groups
@@ -110,29 +119,31 @@ def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
     def gradient(d_outputs: Any, *d_last: Any) -> Any:
         parts = [
             _backward(
-                cell,
+                (cell, products),
                 (d_outputs, [d[rows] for d in d_last]),
-                (seen[i], first[-1][rows]),
+                (seen[i], outputs[i], [state[rows] for state in first]),
                 back,
                 tf.constant(rows.start),
             )
             for i, rows in enumerate(groups)
         ]
+        found, h_before, d_first = zip(*parts, strict=True)
         # The gradients of x W and of h U: one for both, or two.
-        both = [tf.concat(part, 0) for part in zip(*(found for found, _ in parts), strict=True)]
-        dz, dr = (tf.reshape(both[i], (-1, width)) for i in (0, -1))
-        flat = tf.reshape(x, (-1, x.shape[2]))
-        before = tf.concat([first[0][:, None], h[:, :-1]], 1)
-        before = tf.cast(tf.reshape(before, (-1, units)), products)
-        d_weights = [tf.matmul(flat, dz, transpose_a=True), tf.matmul(before, dr, transpose_a=True)]
-        multiply = _product if products == tf.float32 else partial(tf.matmul, transpose_b=True)
-        dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
-        ones = tf.ones((1, batch * steps), products)
+        both = [_flat(part) for part in zip(*found, strict=True)]
+        dz, dr = both[0], both[-1]
+        if x.dtype.is_integer:
+            dx, d_kernel = None, _sums_by_id(dz, tf.reshape(x, (-1,)), kernel.shape[0])
+        else:
+            multiply = _product if products == tf.float32 else partial(tf.matmul, transpose_b=True)
+            dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
+            d_kernel = tf.matmul(_flat([x]), dz, transpose_a=True)
+        d_weights = [d_kernel, tf.matmul(_flat(h_before), dr, transpose_a=True)]
+        ones = tf.ones((1, tf.shape(dz)[0]), products)
         # A sum, at the speed of a product.
-        d_bias = tf.concat([tf.matmul(ones, d) for d in (dz, dr)[: len(both)]], 0)
+        d_bias = tf.concat([tf.matmul(ones, d) for d in both], 0)
         d_weights.append(tf.reshape(d_bias, bias.shape))
-        d_first = [tf.concat(d, 0) for d in zip(*(found for _, found in parts), strict=True)]
-        return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_first)
+        d_states = [tf.concat(d, 0) for d in zip(*d_first, strict=True)]
+        return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_states)
 
     return (h, *(tf.concat(last, 0) for last in zip(*lasts, strict=True))), gradient
 
@@ -149,6 +160,17 @@ def _product(dz: Any, kernel: Any) -> Any:
     return tf.matmul(dz, kernel, transpose_b=True)
 
 
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
+def _sums_by_id(dz: Any, ids: Any, count: int) -> Any:
+    """Return the sums of the rows dz (B x T, nU) that have the same id: (count, nU), float32."""
+    return tf.math.unsorted_segment_sum(tf.cast(dz, tf.float32), ids, count)
+
+
+def _flat(groups: Any) -> Any:
+    """Return groups of rows (b, T, n) as one matrix (B x T, n)."""
+    return tf.reshape(tf.concat(groups, 0), (-1, groups[0].shape[2]))
+
+
 def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
     """Cut the rows of a batch into equal groups, one a core if each has the fewest rows or more."""
     most = min(os.cpu_count() or 1, batch // fewest)
@@ -161,13 +183,16 @@ def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
 def _forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
     """Run the rows from ``first`` on through all time steps.
 
-    ``x`` (B, T, in) are the inputs of all rows, ``weights`` are W, U, U transposed and the bias.
+    ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1); ``weights`` are W, U, U
+    transposed and the bias.
     Returns h (b, T, U), the last states (b, U) and what the backward loop must see, (b, T, some).
     """
     kernel, recurrent, back, bias = weights
     (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
     flat = tf.reshape(tf.slice(x, (first, 0, 0), (rows, steps, inputs)), (rows * steps, inputs))
-    z = tf.reshape(_multiply(flat, kernel), (rows, steps, cell.blocks * units))
+    # A one-hot vector times W is a row of W.
+    z = tf.gather(kernel, flat[:, 0]) if x.dtype.is_integer else _multiply(flat, kernel)
+    z = tf.reshape(z, (rows, steps, cell.blocks * units))
 
     def step(t: Any, states: Any, outputs: Any, seen: Any) -> Any:
         here = _at(seen[-1], t, 0, cell.blocks * units)
@@ -193,17 +218,22 @@ def _forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def _backward(cell: Cell, gradients: Any, saved: Any, back: Any, first: Any) -> Any:
-    """Return the gradients of x W and of h U (b, T, nU), of the type of ``back``: one if equal.
+def _backward(kind: tuple[Cell, Any], gradients: Any, saved: Any, back: Any, first: Any) -> Any:
+    """Return the gradients of x W and of h U (b, T, nU), of the type of products: one if equal.
 
-    And those of the first states (b, U). ``gradients`` are those of the outputs (B, T, U) of all
-    rows and of the last states (b, U); ``saved`` is what the forward loop has seen and the last of
-    the first states; ``back`` is U transposed, which XLA would do in every time step.
+    And h before each time step (b, T, U), of that type too, and the gradients of the first states
+    (b, U). ``kind`` is the cell and the type; ``gradients`` are those of the outputs (B, T, U) of
+    all rows and of the last states (b, U); ``saved`` is what the forward loop has seen, its outputs
+    and the first states; ``back`` is U transposed, which XLA would do in every time step.
     """
+    cell, products = kind
     d_outputs, d_last = gradients
-    seen, start = saved
-    steps, (rows, units) = seen[0].shape[1], start.shape
-    before = tf.concat([start[:, None], seen[0][:, :-1]], 1)
+    seen, outputs, start = saved
+    steps, (rows, units) = outputs.shape[1], start[0].shape
+    before, h_before = (
+        tf.concat([state[:, None], later[:, :-1]], 1)
+        for state, later in ((start[-1], seen[0]), (start[0], outputs))
+    )
 
     def step(t: Any, d_states: Any, found: Any) -> Any:
         dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
@@ -223,7 +253,7 @@ def _backward(cell: Cell, gradients: Any, saved: Any, back: Any, first: Any) -> 
     found = [tf.zeros((rows, steps, cell.blocks * units))] * (1 if cell.same else 2)
     loop = (steps - 1, list(d_last), found)
     _, d_first, found = tf.while_loop(lambda t, *_: t >= 0, step, loop)
-    return [tf.cast(part, back.dtype) for part in found], d_first
+    return [tf.cast(part, products) for part in found], tf.cast(h_before, products), d_first
 
 
 def _at(array: Any, t: Any, first: int, count: int) -> Any:
