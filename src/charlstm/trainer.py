@@ -186,11 +186,16 @@ class Trainer:
             # The optimizer sums over the replicas once more.
             gradients = [gradient / self.replicas for gradient in gradients]
         self.optimizer.learning_rate.assign(rates[index])
-        self._update(gradients, scale)
+        self._apply(gradients, scale)
         return loss
 
-    def _change_weights(self, gradients: Any, scale: Any) -> None:
+    def _apply(self, gradients: Any, scale: Any) -> None:
         """Clip the gradients and apply them; ``scale`` is what the optimizer will divide by."""
+        # The norm is not left to XLA, which sums in one thread, unless what it is of is made there.
+        known = self.config.clip_norm and not self.config.clip_value
+        self._update(gradients, tf.linalg.global_norm(gradients) if known else None, scale)
+
+    def _change_weights(self, gradients: Any, norm: Any, scale: Any) -> None:
         if self.config.clip_value:
             limit = self.config.clip_value * scale / self.replicas
             # What is not finite must stay so: by it a step is skipped, or a training ends.
@@ -200,7 +205,7 @@ class Trainer:
             ]
         if self.config.clip_norm:
             limit = self.config.clip_norm * scale / self.replicas
-            gradients, _ = tf.clip_by_global_norm(gradients, limit)
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
 
