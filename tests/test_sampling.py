@@ -17,7 +17,7 @@ from charlstm.backend import tf
 from charlstm.checkpoint import Checkpoint
 from charlstm.evaluation import evaluate
 from charlstm.model import build_model
-from charlstm.sampling import CHUNK, Filters, Sampler, draw, uniforms
+from charlstm.sampling import FIRST_CHUNK, Filters, Sampler, draw, uniforms
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than a chunk
 FILTERS: list[dict[str, Any]] = [
@@ -254,15 +254,15 @@ def test_the_command_writes_the_prime_and_the_oracles_text(charlstm: Run, weight
 def test_a_prime_file_is_read_and_a_text_ends_at_its_stop(charlstm: Run, weights: Path) -> None:
     """The stop straddles two chunks; what is not known is left out; filters are the oracle's."""
     expected = Oracle(weights).write(LONG, 100, 0.8, 5, top_k=9, top_p=0.95, min_p=0.01)
-    stop = expected[CHUNK - 2 : CHUNK + 3]
-    assert expected.index(stop) == CHUNK - 2
+    stop = expected[FIRST_CHUNK - 2 : FIRST_CHUNK + 3]
+    assert expected.index(stop) == FIRST_CHUNK - 2
     done = charlstm(
         *("sample", weights, "--prime-file", "-", "--unknown", "skip", "--hide-prime"),
         *("--length", "inf", "--stop", "never seen", "--stop", stop, "--temperature", "0.8"),
         *"--top-k 9 --top-p 0.95 --min-p 0.01 --seed 5".split(),
         given=f"\ufeff☃{LONG}☃".encode(),
     )
-    assert done.stdout.decode() == expected[: CHUNK - 2]
+    assert done.stdout.decode() == expected[: FIRST_CHUNK - 2]
     assert lines_of(done.stderr)[0] == (
         "-: left out 2 of what the model has never seen: '☃' (U+2603) at character 1"
     )

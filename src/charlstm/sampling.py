@@ -1,6 +1,7 @@
 """Prime, then draw: the compiled generation loop. Ids and logits; knows no text."""
 
 import copy
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,11 @@ from charlstm.checkpoint import Checkpoint
 from charlstm.evaluation import nats
 from charlstm.model import State, build_model
 
-CHUNK = 32  # characters of one call: few enough to stream, enough to hide what a call costs
+# Characters of one call of the loop. A call costs about as much as ten of them; but a text shall
+# begin soon, and go on without a pause that is noticed.
+FIRST_CHUNK = 16
+CHUNK = 256
+PAUSE = 0.05  # seconds
 DRAWN = -1  # in place of an id that is forced
 
 Mark = tuple[State, NDArray[np.int32], list[np.random.Generator]]
@@ -139,12 +144,17 @@ class Sampler:
         Between two pieces the model has read just what was yielded.
         """
         plan = np.full(CHUNK, DRAWN, np.int32)
+        most: float = FIRST_CHUNK
         while length > 0:
-            count = int(min(CHUNK, length))
+            count = int(min(most, CHUNK, length))
             numbers = np.zeros((CHUNK, self._samples))
             for stream, uniform in enumerate(self._streams):
                 numbers[:count, stream] = uniform.random(count)
-            yield self._advance(count, plan, numbers, temperature)
+            started = time.perf_counter()
+            drawn = self._advance(count, plan, numbers, temperature)
+            taken = time.perf_counter() - started
+            most = max(FIRST_CHUNK, count * PAUSE / taken)
+            yield drawn
             length -= count
 
     def state(self) -> State:
