@@ -212,22 +212,15 @@ def product(precision: str = "float32") -> Work:
 
 
 def reading(size: str) -> Work:
-    """Read a block of memory again and again, as matrix times vector, the fastest way: bytes."""
-    from charlstm.backend import select_device, tf
+    """Read a block of memory again and again, by a sum, the fastest that was found: bytes."""
+    import torch
 
-    select_device("cpu")
-    block, times = tf.random.normal((MODEL.units, int(size) // 4 // MODEL.units)), 500
-
-    def step(t: Any, vector: Any) -> Any:  # each product waits for the one before
-        return t + 1, vector + 1e-9 * tf.reduce_sum(tf.matmul(vector, block))
-
-    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow
-    def multiply(vector: Any) -> Any:
-        return tf.while_loop(lambda t, _: t < times, step, (0, vector))[1]
+    block, times = torch.ones(int(size) // 4), 500
 
     def work() -> int:
-        multiply(tf.ones((1, MODEL.units))).numpy()
-        return times * int(size)
+        for _ in range(times):
+            block.sum()
+        return times * 4 * len(block)
 
     return work
 
