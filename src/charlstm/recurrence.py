@@ -88,9 +88,9 @@ class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras
 def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
     """Return outputs (B, T, U) and the last states (B, U), all float32.
 
-    ``products`` is the type of the numbers that are multiplied as matrices. ``inputs`` are
-    x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the first states (B, U); n
-    and what is computed are the cell's.
+    ``products`` is the type of the numbers that are multiplied as matrices, where float32 is not
+    faster. ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the
+    first states (B, U); n and what is computed are the cell's.
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
@@ -109,43 +109,53 @@ def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
     if not x.dtype.is_integer:
         x, kernel = tf.cast(x, products), tf.cast(kernel, products)
     weights = kernel, factor, back, bias
+    starts = [[state[rows] for state in first] for rows in groups]
     results = [
-        _forward(cell, x, [state[rows] for state in first], weights, tf.constant(rows.start))
-        for rows in groups
+        _forward(cell, x, start, weights, tf.constant(rows.start))
+        for rows, start in zip(groups, starts, strict=True)
     ]
     outputs, lasts, seen = zip(*results, strict=True)
-    h = tf.concat(outputs, 0)
 
     def gradient(d_outputs: Any, *d_last: Any) -> Any:
         parts = [
             _backward(
                 (cell, products),
                 (d_outputs, [d[rows] for d in d_last]),
-                (seen[i], outputs[i], [state[rows] for state in first]),
+                saved,
                 back,
                 tf.constant(rows.start),
             )
-            for i, rows in enumerate(groups)
+            for rows, *saved in zip(groups, seen, outputs, starts, strict=True)
         ]
-        found, h_before, d_first = zip(*parts, strict=True)
-        # The gradients of x W and of h U: one for both, or two.
+        found, before, d_first = zip(*parts, strict=True)
         both = [_flat(part) for part in zip(*found, strict=True)]
-        dz, dr = both[0], both[-1]
-        if x.dtype.is_integer:
-            dx, d_kernel = None, _sums_by_id(dz, tf.reshape(x, (-1,)), kernel.shape[0])
-        else:
-            multiply = _product if products == tf.float32 else partial(tf.matmul, transpose_b=True)
-            dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
-            d_kernel = tf.matmul(_flat([x]), dz, transpose_a=True)
-        d_weights = [d_kernel, tf.matmul(_flat(h_before), dr, transpose_a=True)]
-        ones = tf.ones((1, tf.shape(dz)[0]), products)
-        # A sum, at the speed of a product.
-        d_bias = tf.concat([tf.matmul(ones, d) for d in both], 0)
-        d_weights.append(tf.reshape(d_bias, bias.shape))
+        dx, *d_weights = _over_time(x, kernel, both, _flat(before))
+        d_weights[-1] = tf.reshape(d_weights[-1], bias.shape)
         d_states = [tf.concat(d, 0) for d in zip(*d_first, strict=True)]
         return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_states)
 
-    return (h, *(tf.concat(last, 0) for last in zip(*lasts, strict=True))), gradient
+    h, *last = (tf.concat(part, 0) for part in (outputs, *zip(*lasts, strict=True)))
+    return (h, *last), gradient
+
+
+def _over_time(x: Any, kernel: Any, both: list[Any], before: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the gradients of x, W, U and the bias, from products over all time steps at once.
+
+    ``both`` are the gradients of x W and of h U (B x T, nU), one if they are equal; ``before`` is h
+    before each time step (B x T, U). The bias's is (1 or 2, nU); there is none of ids.
+    """
+    dz, dr = both[0], both[-1]
+    if x.dtype.is_integer:
+        dx, d_kernel = None, _sums_by_id(dz, tf.reshape(x, (-1,)), kernel.shape[0])
+    else:
+        multiply = _product if dz.dtype == tf.float32 else partial(tf.matmul, transpose_b=True)
+        dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
+        d_kernel = tf.matmul(_flat([x]), dz, transpose_a=True)
+    d_recurrent = tf.matmul(before, dr, transpose_a=True)
+    ones = tf.ones((1, tf.shape(dz)[0]), dz.dtype)
+    # A sum, at the speed of a product.
+    d_bias = tf.concat([tf.matmul(ones, d) for d in both], 0)
+    return dx, d_kernel, d_recurrent, d_bias
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
