@@ -244,6 +244,8 @@ def _backward(kind: tuple[Cell, Any], gradients: Any, saved: Any, back: Any, fir
         tf.concat([state[:, None], later[:, :-1]], 1)
         for state, later in ((start[-1], seen[0]), (start[0], outputs))
     )
+    # To put rows into an array of bfloat16 numbers, XLA converts all of it; of their bits, nothing.
+    bits = tf.uint16 if products == tf.bfloat16 else products
 
     def step(t: Any, d_states: Any, found: Any) -> Any:
         dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
@@ -257,13 +259,14 @@ def _backward(kind: tuple[Cell, Any], gradients: Any, saved: Any, back: Any, fir
         dh = _multiply_blocks(both[-1], back)
         if direct is not None:
             dh += direct
-        found = [_put(f, tf.concat(d, -1), t) for f, d in zip(found, both, strict=True)]
+        here = (tf.cast(tf.concat(blocks, -1), products) for blocks in both)
+        found = [_put(f, tf.bitcast(d, bits), t) for f, d in zip(found, here, strict=True)]
         return t - 1, [dh, *others], found
 
-    found = [tf.zeros((rows, steps, cell.blocks * units))] * (1 if cell.same else 2)
+    found = [tf.zeros((rows, steps, cell.blocks * units), bits)] * (1 if cell.same else 2)
     loop = (steps - 1, list(d_last), found)
     _, d_first, found = tf.while_loop(lambda t, *_: t >= 0, step, loop)
-    return [tf.cast(part, products) for part in found], tf.cast(h_before, products), d_first
+    return [tf.bitcast(part, products) for part in found], tf.cast(h_before, products), d_first
 
 
 def _at(array: Any, t: Any, first: int, count: int) -> Any:
