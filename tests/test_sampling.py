@@ -17,7 +17,7 @@ from charlstm.backend import tf
 from charlstm.checkpoint import Checkpoint
 from charlstm.evaluation import evaluate
 from charlstm.model import build_model
-from charlstm.sampling import FIRST_CHUNK, Filters, Sampler, draw, uniforms
+from charlstm.sampling import CHUNK, FIRST_CHUNK, Filters, Sampler, draw, uniforms
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than a chunk
 FILTERS: list[dict[str, Any]] = [
@@ -72,6 +72,14 @@ def test_chunks_do_not_change_the_text(
     expected = write(read, LONG, 90, 1)
     monkeypatch.setattr(sampling, "CHUNK", chunk)
     assert write(read, LONG, 90, 1) == expected
+
+
+def test_the_first_piece_is_short_and_later_ones_fill_a_call(read: Checkpoint) -> None:
+    pieces = Sampler(read, cudnn=False).sample(
+        read.vocabulary.encode("t"), 2000, temperature=1, seed=1
+    )
+    sizes = [piece.ids.shape[1] for piece in pieces]
+    assert (sizes[0], max(sizes), sum(sizes)) == (FIRST_CHUNK, CHUNK, 2000)
 
 
 def test_the_loop_is_traced_once_whatever_is_read_and_drawn(read: Checkpoint) -> None:

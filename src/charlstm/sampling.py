@@ -132,11 +132,12 @@ class Sampler:
     def read(self, ids: NDArray[np.int32]) -> None:
         """Read more, in all texts: the same loop, which takes these ids where it would draw."""
         numbers = np.zeros((CHUNK, self._samples))
-        for start in range(0, len(ids), CHUNK):
-            given = ids[start : start + CHUNK]
+        start = 0
+        for count in _paced(len(ids)):
             plan = np.full(CHUNK, DRAWN, np.int32)
-            plan[: len(given)] = given
-            self._advance(len(given), plan, numbers, 1)
+            plan[:count] = ids[start : start + count]
+            self._advance(count, plan, numbers, 1)
+            start += count
 
     def write(self, length: float, *, temperature: float) -> Iterator[Drawn]:
         """Yield what is drawn, in pieces, ``length`` characters of each text in all.
@@ -144,18 +145,11 @@ class Sampler:
         Between two pieces the model has read just what was yielded.
         """
         plan = np.full(CHUNK, DRAWN, np.int32)
-        most: float = FIRST_CHUNK
-        while length > 0:
-            count = int(min(most, CHUNK, length))
+        for count in _paced(length):
             numbers = np.zeros((CHUNK, self._samples))
             for stream, uniform in enumerate(self._streams):
                 numbers[:count, stream] = uniform.random(count)
-            started = time.perf_counter()
-            drawn = self._advance(count, plan, numbers, temperature)
-            taken = time.perf_counter() - started
-            most = max(FIRST_CHUNK, count * PAUSE / taken)
-            yield drawn
-            length -= count
+            yield self._advance(count, plan, numbers, temperature)
 
     def state(self) -> State:
         """Return the model's state: all but the last character has gone into it."""
@@ -213,6 +207,17 @@ class Sampler:
 
         found = tf.while_loop(lambda t, *_: t < count, step, (0, previous, *arrays))
         return [array.stack() for array in found[2:]]
+
+
+def _paced(length: float) -> Iterator[int]:
+    """Yield how many characters each call shall have, of ``length`` in all."""
+    most: float = FIRST_CHUNK
+    while length > 0:
+        count = int(min(most, CHUNK, length))
+        started = time.perf_counter()
+        yield count
+        most = max(FIRST_CHUNK, count * PAUSE / (time.perf_counter() - started))
+        length -= count
 
 
 def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = None) -> Any:
