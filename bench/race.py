@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-ROUNDS = 5
+ROUNDS = 9
 
 
 class Contender:

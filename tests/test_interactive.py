@@ -62,7 +62,7 @@ def test_a_line_is_read_as_it_is(
     sampler.begin(read.vocabulary.encode("\n"), seed=1)
     config = SampleConfig(length="1", temperature=0.0)
     converse(sampler, read.vocabulary, config, lambda: None)
-    assert heard == ["", "\t\r\n", "\ufeff<\n", ">"]
+    assert heard == ["\n", "\t\r\n", "\ufeff<\n", ">"]
     number = "must be a whole number of at most 15 digits: every answer needs an end"
     missing = "its value is missing; :help tells more"
     assert capsys.readouterr().err.splitlines() == [

@@ -21,7 +21,7 @@ CHUNK = 256
 PAUSE = 0.05  # seconds
 DRAWN = -1  # in place of an id that is forced
 
-Mark = tuple[State, NDArray[np.int32], list[np.random.Generator]]
+Mark = tuple[State, Any, list[np.random.Generator]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Drawn:
 class Sampler:
     """A stateful model that writes ``samples`` texts side by side, and the compiled loop.
 
-    The character last read or written is fed to the model with the one after it.
+    All that was read or written has been fed to the model; its last logits are kept.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Sampler:
     ) -> None:
         self._samples = samples
         self._filters = filters or Filters()
+        self._logits = tf.zeros((samples, len(checkpoint.vocabulary)))
         self._model = build_model(
             checkpoint.model, len(checkpoint.vocabulary), batch_size=samples, cudnn=cudnn
         )
@@ -99,7 +100,7 @@ class Sampler:
             autograph=False,
             jit_compile=not cudnn,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
-                tf.TensorSpec((samples,), tf.int32),
+                tf.TensorSpec((samples, len(checkpoint.vocabulary)), tf.float32),
                 tf.TensorSpec((CHUNK,), tf.int32),
                 tf.TensorSpec((CHUNK, samples), tf.float64),
                 tf.TensorSpec((), tf.int32),
@@ -126,8 +127,7 @@ class Sampler:
         """
         self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
-        self._previous = np.full(self._samples, prime[0], np.int32)
-        self.read(prime[1:])
+        self.read(prime)
 
     def read(self, ids: NDArray[np.int32]) -> None:
         """Read more, in all texts: the same loop, which takes these ids where it would draw."""
@@ -152,24 +152,21 @@ class Sampler:
             yield self._advance(count, plan, numbers, temperature)
 
     def state(self) -> State:
-        """Return the model's state: all but the last character has gone into it."""
+        """Return the model's state."""
         return self._model.state()
 
     def mark(self) -> Mark:
         """Return where all texts are, to go back to."""
-        return self.state(), self._previous, copy.deepcopy(self._streams)
+        return self.state(), self._logits, copy.deepcopy(self._streams)
 
     def go_back(self, mark: Mark) -> None:
         """Forget what was read and drawn since a mark; it serves once."""
-        state, self._previous, self._streams = mark
+        state, self._logits, self._streams = mark
         self._model.set_state(state)
 
     def chances(self) -> NDArray[np.float32]:
         """Return the probabilities of the next ids by the model's own softmax, (samples, V)."""
-        state = self.state()
-        logits = self._model(self._previous[:, None])[:, 0]
-        self._model.set_state(state)
-        found: NDArray[np.float32] = tf.nn.softmax(logits).numpy()
+        found: NDArray[np.float32] = tf.nn.softmax(self._logits).numpy()
         return found
 
     def _advance(
@@ -179,18 +176,15 @@ class Sampler:
         numbers: NDArray[np.float64],
         temperature: float,
     ) -> Drawn:
-        found = self._chunk(self._previous, plan, numbers, count, temperature)
+        *found, self._logits = self._chunk(self._logits, plan, numbers, count, temperature)
         ids, costs = (array.numpy()[:count] for array in found)
-        self._previous = ids[-1]
         return Drawn(ids.T, costs.T)
 
-    def _generate(
-        self, previous: Any, plan: Any, numbers: Any, count: Any, temperature: Any
-    ) -> Any:
-        """Feed ``count`` ids one by one, each the next one's past: ids and nats (CHUNK, B).
+    def _generate(self, logits: Any, plan: Any, numbers: Any, count: Any, temperature: Any) -> Any:
+        """Draw ``count`` ids and feed them, one by one: ids and nats (CHUNK, B), the last logits.
 
-        ``previous`` (B,) is fed first. ``plan`` (CHUNK,) has the ids that are forced and DRAWN
-        elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
+        ``logits`` (B, V) are those of the first. ``plan`` (CHUNK,) has the ids that are forced and
+        DRAWN elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
         """
         shape = (self._samples,)
         arrays = (
@@ -198,15 +192,17 @@ class Sampler:
             tf.TensorArray(tf.float32, CHUNK, element_shape=shape),
         )
 
-        def step(t: Any, current: Any, ids: Any, costs: Any) -> Any:
-            logits = self._model(current[:, None])[:, 0]
+        # An id is drawn in the iteration that feeds it: there the products with the last states are
+        # independent of it, and the cores can make them meanwhile.
+        def step(t: Any, logits: Any, ids: Any, costs: Any) -> Any:
             drawn = draw(logits, numbers[t], temperature, self._filters)
             following = tf.where(plan[t] == DRAWN, drawn, plan[t])
             cost = nats(logits, following)
-            return t + 1, following, ids.write(t, following), costs.write(t, cost)
+            logits = self._model(following[:, None])[:, 0]
+            return t + 1, logits, ids.write(t, following), costs.write(t, cost)
 
-        found = tf.while_loop(lambda t, *_: t < count, step, (0, previous, *arrays))
-        return [array.stack() for array in found[2:]]
+        _, logits, *found = tf.while_loop(lambda t, *_: t < count, step, (0, logits, *arrays))
+        return (*(array.stack() for array in found), logits)
 
 
 def _paced(length: float) -> Iterator[int]:
