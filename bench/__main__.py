@@ -14,6 +14,7 @@ from bench.contenders import MODEL, T, read
 from bench.race import ROUNDS, Contender, Spread, race, ratio
 from charlstm.backend import processor, select_device
 from charlstm.checkpoint import parameters
+from charlstm.trainer import MOST_STEPS_PER_CALL
 
 BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps of a piece of work
 STREAMS = (1, 16, 64)
@@ -36,6 +37,7 @@ def main() -> None:
     _training(text, vocab_size, "float32")
     if select_device("cpu").bfloat16:
         _training(text, vocab_size, "bfloat16")
+    _overhead()
     _generation(vocab_size)
     _start_up()
     _encoding()
@@ -61,6 +63,16 @@ def _training(text: str, vocab_size: int, precision: str) -> None:
         weights, first = parameters(MODEL, vocab_size), 4 * MODEL.units * vocab_size
         rates["limit"] = [rate / (6 * weights - 2 * first) for rate in rates["limit"]]
         _row(batch, rates, {"pytorch": ".2f", "keras": ".2f", "limit": ".0%"})
+    print()
+
+
+def _overhead() -> None:
+    print("## Around a step: microseconds of one that computes nothing\n")
+    print("| steps a call | microseconds a step |")
+    print("| - | - |")
+    for count in (1, MOST_STEPS_PER_CALL):
+        rates = race({"ours": Contender("surround", calls_of=count)})["ours"]
+        print(f"| {count} | {Spread([1e6 / rate for rate in rates]).show(',.0f')} |", flush=True)
     print()
 
 

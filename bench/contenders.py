@@ -56,6 +56,31 @@ def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32"
     return work
 
 
+def surround(calls_of: str) -> Work:
+    """Make steps that compute nothing, so many a call: the pipeline, the call, the losses."""
+    from charlstm.backend import tf
+    from charlstm.trainer import Trainer
+
+    class Idle(Trainer):
+        def _replica_step(self, windows: Any, index: Any, rates: Any, _: Any) -> Any:
+            return rates[index] + tf.cast(windows[index][0, 0], tf.float32)
+
+    trainer = Idle(ModelConfig(units=8), TrainConfig(batch_size=16), 65, cudnn=False)
+    trainer.steps_per_call = int(calls_of)
+    steps = 320
+    windows = Windows(np.zeros(16 * T * 100 * steps + 1, np.uint8), 16, T)
+    calls = iter(trainer.dataset(windows, trainer.calls(0, windows.steps)))
+    key = tf.constant([0, 0], tf.int64)
+
+    def work() -> int:
+        for _ in range(steps // trainer.steps_per_call):
+            element = next(calls)
+            trainer.advance(element, tf.fill(tf.shape(element)[:1], 0.1), key).numpy()
+        return steps
+
+    return work
+
+
 def train_keras(text: str, batch: str, steps: str) -> Work:
     """Train as the Keras script of 2016 does: ``train_on_batch``, one-hot batches from numpy."""
     from charlstm.backend import keras
