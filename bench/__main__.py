@@ -71,7 +71,7 @@ def _overhead() -> None:
     print("| steps a call | microseconds a step |")
     print("| - | - |")
     for count in (1, MOST_STEPS_PER_CALL):
-        rates = race({"ours": Contender("surround", calls_of=count)})["ours"]
+        rates = race({"ours": Contender("surround", per_call=count)})["ours"]
         print(f"| {count} | {Spread([1e6 / rate for rate in rates]).show(',.0f')} |", flush=True)
     print()
 

@@ -35,28 +35,37 @@ def read(text: str) -> Corpus:
 
 def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
     """Train as ``charlstm train`` does."""
-    from charlstm.backend import select_device, tf
-    from charlstm.trainer import dropout_key, make_trainer
+    from charlstm.backend import select_device
+    from charlstm.trainer import make_trainer
 
     corpus = read(text)
     config = TrainConfig(batch_size=int(batch), precision=precision)
     trainer = make_trainer(MODEL, config, len(corpus.vocabulary), select_device("cpu"))
     windows = Windows(corpus.ids, config.batch_size, T)
+    advance = _advancing(trainer, windows, int(steps))
+    return lambda: advance() * windows.step_size
+
+
+def _advancing(trainer: Any, windows: Windows, steps: int) -> Work:
+    """Make the next steps of an epoch, whole calls."""
+    from charlstm.backend import tf
+    from charlstm.trainer import dropout_key
+
     calls = iter(trainer.dataset(windows, trainer.calls(0, windows.steps)))
     key = tf.constant(dropout_key(1, 1, 1), tf.int64)
 
     def work() -> int:
         done = 0
-        while done < int(steps):
+        while done < steps:
             windows_of_call = next(calls)
-            rates = tf.fill(tf.shape(windows_of_call)[:1], config.learning_rate)
+            rates = tf.fill(tf.shape(windows_of_call)[:1], trainer.config.learning_rate)
             done += len(trainer.advance(windows_of_call, rates, key).numpy())
-        return done * windows.step_size
+        return done
 
     return work
 
 
-def surround(calls_of: str) -> Work:
+def surround(per_call: str) -> Work:
     """Make steps that compute nothing, so many a call: the pipeline, the call, the losses."""
     from charlstm.backend import tf
     from charlstm.trainer import Trainer
@@ -66,19 +75,10 @@ def surround(calls_of: str) -> Work:
             return rates[index] + tf.cast(windows[index][0, 0], tf.float32)
 
     trainer = Idle(ModelConfig(units=8), TrainConfig(batch_size=16), 65, cudnn=False)
-    trainer.steps_per_call = int(calls_of)
+    trainer.steps_per_call = int(per_call)
     steps = 320
     windows = Windows(np.zeros(16 * T * 100 * steps + 1, np.uint8), 16, T)
-    calls = iter(trainer.dataset(windows, trainer.calls(0, windows.steps)))
-    key = tf.constant([0, 0], tf.int64)
-
-    def work() -> int:
-        for _ in range(steps // trainer.steps_per_call):
-            element = next(calls)
-            trainer.advance(element, tf.fill(tf.shape(element)[:1], 0.1), key).numpy()
-        return steps
-
-    return work
+    return _advancing(trainer, windows, steps)
 
 
 def train_keras(text: str, batch: str, steps: str) -> Work:

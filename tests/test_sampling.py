@@ -19,7 +19,7 @@ from charlstm.evaluation import evaluate
 from charlstm.model import build_model
 from charlstm.sampling import CHUNK, FIRST_CHUNK, Filters, Sampler, draw, uniforms
 
-LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than a chunk
+LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than the first chunk
 FILTERS: list[dict[str, Any]] = [
     {},
     {"top_k": 3},
@@ -188,6 +188,7 @@ def test_what_weighs_nothing_is_not_drawn_where_sums_round_differently_behind_it
     [
         (5, []),  # a longer one would be too long to tell what became of its start
         (40, [1, 31, 32, 33]),
+        (40, [FIRST_CHUNK - 1, FIRST_CHUNK, FIRST_CHUNK + 1]),
         (1000, []),
         (1000, [1]),
         (1000, [500, 999]),

@@ -129,8 +129,8 @@ def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
         ]
         found, before, d_first = zip(*parts, strict=True)
         both = [_flat(part) for part in zip(*found, strict=True)]
-        dx, *d_weights = _over_time(x, kernel, both, _flat(before))
-        d_weights[-1] = tf.reshape(d_weights[-1], bias.shape)
+        dx, d_kernel, d_recurrent, d_bias = _over_time(x, kernel, both, _flat(before))
+        d_weights = d_kernel, d_recurrent, tf.reshape(d_bias, bias.shape)
         d_states = [tf.concat(d, 0) for d in zip(*d_first, strict=True)]
         return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_states)
 

@@ -90,9 +90,9 @@ class Sampler:
     ) -> None:
         self._samples = samples
         self._filters = filters or Filters()
-        self._logits = tf.zeros((samples, len(checkpoint.vocabulary)))
+        self._vocab_size = len(checkpoint.vocabulary)
         self._model = build_model(
-            checkpoint.model, len(checkpoint.vocabulary), batch_size=samples, cudnn=cudnn
+            checkpoint.model, self._vocab_size, batch_size=samples, cudnn=cudnn
         )
         self.load(checkpoint)
         self._chunk = tf.function(
@@ -100,7 +100,7 @@ class Sampler:
             autograph=False,
             jit_compile=not cudnn,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
-                tf.TensorSpec((samples, len(checkpoint.vocabulary)), tf.float32),
+                tf.TensorSpec((samples, self._vocab_size), tf.float32),
                 tf.TensorSpec((CHUNK,), tf.int32),
                 tf.TensorSpec((CHUNK, samples), tf.float64),
                 tf.TensorSpec((), tf.int32),
@@ -127,6 +127,7 @@ class Sampler:
         """
         self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
+        self._logits = tf.zeros((self._samples, self._vocab_size))
         self.read(prime)
 
     def read(self, ids: NDArray[np.int32]) -> None:
