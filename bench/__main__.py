@@ -12,9 +12,10 @@ from pathlib import Path
 
 from bench.contenders import MODEL, T, read
 from bench.race import ROUNDS, Contender, Spread, race, ratio
-from charlstm.backend import processor, select_device
-from charlstm.checkpoint import parameters
-from charlstm.trainer import MOST_STEPS_PER_CALL
+from charlstm.architecture import parameters
+from charlstm.hardware import processor, usable_cores
+from charlstm.network.backend import select_device
+from charlstm.training.step import MOST_STEPS_PER_CALL
 
 BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps of a piece of work
 STREAMS = (1, 16, 64)
@@ -32,7 +33,7 @@ def main() -> None:
         "`make bench TEXT=input.txt`: each figure is the median of", ROUNDS, "rounds after one that"
     )
     print("does not count, with the smallest and the largest; ratios are taken within a round.\n")
-    print(f"{processor()}, {os.cpu_count()} cores; {', '.join(versions)}; ", end="")
+    print(f"{processor()}, {usable_cores()} cores; {', '.join(versions)}; ", end="")
     print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters.\n")
     _training(text, vocab_size, "float32")
     if select_device("cpu").bfloat16:

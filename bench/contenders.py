@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from charlstm import corpus as corpora
-from charlstm.batches import Windows
-from charlstm.config import ModelConfig, TrainConfig
-from charlstm.corpus import Corpus
-from charlstm.vocabulary import Vocabulary
+from charlstm.architecture import ModelConfig
+from charlstm.config import TrainConfig
+from charlstm.text.encoding import Corpus
+from charlstm.text.encoding import encode as encode_text
+from charlstm.text.source import demo_text, open_text
+from charlstm.text.vocabulary import Vocabulary
+from charlstm.text.windows import Windows
 
 Work = Callable[[], int]
 
@@ -28,15 +30,15 @@ DRAWN = 1024  # characters that one piece of generation draws, of all streams; a
 
 def read(text: str) -> Corpus:
     """Return an encoded text; the demo's without a name."""
-    opened = corpora.open_text(text) if text else corpora.demo_text()
+    opened = open_text(text) if text else demo_text()
     with tempfile.NamedTemporaryFile() as file:
-        return corpora.encode(opened, Path(file.name))
+        return encode_text(opened, Path(file.name))
 
 
 def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
     """Train as ``charlstm train`` does."""
-    from charlstm.backend import select_device
-    from charlstm.trainer import make_trainer
+    from charlstm.network.backend import select_device
+    from charlstm.training.step import make_trainer
 
     corpus = read(text)
     config = TrainConfig(batch_size=int(batch), precision=precision)
@@ -48,8 +50,8 @@ def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32"
 
 def _advancing(trainer: Any, windows: Windows, steps: int) -> Work:
     """Make the next steps of an epoch, whole calls."""
-    from charlstm.backend import tf
-    from charlstm.trainer import dropout_key
+    from charlstm.network.backend import tf
+    from charlstm.training.step import dropout_key
 
     calls = iter(trainer.dataset(windows, trainer.calls(0, windows.steps)))
     key = tf.constant(dropout_key(1, 1, 1), tf.int64)
@@ -67,14 +69,14 @@ def _advancing(trainer: Any, windows: Windows, steps: int) -> Work:
 
 def surround(per_call: str) -> Work:
     """Make steps that compute nothing, so many a call: the pipeline, the call, the losses."""
-    from charlstm.backend import tf
-    from charlstm.trainer import Trainer
+    from charlstm.network.backend import tf
+    from charlstm.training.step import Trainer
 
     class Idle(Trainer):
         def _replica_step(self, windows: Any, index: Any, rates: Any, _: Any) -> Any:
             return rates[index] + tf.cast(windows[index][0, 0], tf.float32)
 
-    trainer = Idle(ModelConfig(units=8), TrainConfig(batch_size=16), 65, cudnn=False)
+    trainer = Idle(ModelConfig(units=8), TrainConfig(batch_size=16), 65, on_gpu=False)
     trainer.steps_per_call = int(per_call)
     steps = 320
     windows = Windows(np.zeros(16 * T * 100 * steps + 1, np.uint8), 16, T)
@@ -83,7 +85,7 @@ def surround(per_call: str) -> Work:
 
 def train_keras(text: str, batch: str, steps: str) -> Work:
     """Train as the Keras script of 2016 does: ``train_on_batch``, one-hot batches from numpy."""
-    from charlstm.backend import keras
+    from charlstm.network.backend import keras
 
     corpus = read(text)
     size, layers = len(corpus.vocabulary), keras.layers
@@ -147,25 +149,16 @@ def train_pytorch(text: str, batch: str, steps: str, precision: str = "float32")
 
 def draw_charlstm(streams: str, vocab_size: str) -> Work:
     """Draw as ``charlstm sample`` does."""
-    from charlstm.backend import select_device
-    from charlstm.checkpoint import Checkpoint
-    from charlstm.model import build_model
+    from charlstm.network.backend import select_device
+    from charlstm.network.model import build_model
+    from charlstm.run.weights import Checkpoint
     from charlstm.sampling import Sampler
 
     select_device("cpu")
     vocabulary = Vocabulary("".join(map(chr, range(32, 32 + int(vocab_size)))))
-    made = build_model(MODEL, len(vocabulary), batch_size=1, cudnn=False, seed=1)
-    checkpoint = Checkpoint(
-        epoch=1,
-        model=MODEL,
-        vocabulary=vocabulary,
-        arrays=made.arrays(),
-        metrics={},
-        training={},
-        versions={},
-        clock={},
-    )
-    sampler = Sampler(checkpoint, cudnn=False, samples=int(streams))
+    made = build_model(MODEL, len(vocabulary), batch_size=1, on_gpu=False, seed=1)
+    checkpoint = Checkpoint(1, MODEL, vocabulary, made.arrays())
+    sampler = Sampler(checkpoint, on_gpu=False, samples=int(streams))
     prime, length = np.zeros(1, np.int32), max(64, DRAWN // int(streams))
 
     def work() -> int:
@@ -177,7 +170,7 @@ def draw_charlstm(streams: str, vocab_size: str) -> Work:
 
 def draw_keras(streams: str, vocab_size: str) -> Work:
     """Draw with a loop around ``predict_on_batch``."""
-    from charlstm.backend import keras
+    from charlstm.network.backend import keras
 
     count, size, layers = int(streams), int(vocab_size), keras.layers
     model = keras.Sequential([keras.Input(batch_shape=(count, 1, size))])
@@ -190,8 +183,8 @@ def draw_keras(streams: str, vocab_size: str) -> Work:
     def work() -> int:
         ids = np.zeros(count, np.int64)
         for _ in range(length):
-            chances = model.predict_on_batch(one_hot[ids][:, None])[:, 0].cumsum(-1)
-            ids = (chances < random.random((count, 1)) * chances[:, -1:]).sum(-1)
+            sums = model.predict_on_batch(one_hot[ids][:, None])[:, 0].cumsum(-1)
+            ids = (sums < random.random((count, 1)) * sums[:, -1:]).sum(-1)
         return length * count
 
     return work
@@ -219,7 +212,7 @@ def draw_pytorch(streams: str, vocab_size: str) -> Work:
 
 def product(precision: str = "float32") -> Work:
     """Multiply matrices of the step's shapes: floating-point operations."""
-    from charlstm.backend import select_device, tf
+    from charlstm.network.backend import select_device, tf
 
     select_device("cpu")
     rows, inner, columns, times = 4096, MODEL.units, 4 * MODEL.units, 5

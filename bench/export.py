@@ -4,7 +4,6 @@ Size, what it computes, and how its example runs: in a process of its own, witho
 where the format is TensorFlow's.
 """
 
-import os
 import platform
 import subprocess
 import sys
@@ -20,18 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.race import Spread
-from charlstm import backend, corpus
-from charlstm.checkpoint import Checkpoint
-from charlstm.config import SMALLER, ExportConfig, options
-from charlstm.export import artifact, check, place
-from charlstm.history import bits_per_char
-from charlstm.runs import read_weights
+from charlstm.export import artifact, check, destination
+from charlstm.export.request import FORMATS, PRECISIONS, SMALLER
+from charlstm.files import size
+from charlstm.hardware import processor, usable_cores
+from charlstm.network.backend import select_device
+from charlstm.run.find import load_checkpoint
+from charlstm.run.history import bits_per_char
+from charlstm.run.weights import Checkpoint
+from charlstm.text.source import open_once, read_ids
 
 NAMES = {"keras": "model.keras", "numpy": "model.npz"}
-FORMATS, PRECISIONS = (
-    next(item.choices for item in options(ExportConfig) if item.name == name)
-    for name in ("format", "precision")
-)
 SAME = 1000  # characters of the likeliest text
 SHORT, LONG = 1, 1001  # characters that an example writes
 ROUNDS = 5
@@ -40,10 +38,9 @@ ROUNDS = 5
 def main() -> None:
     """Print the table."""
     weights, text = sys.argv[1:]
-    backend.select_device("cpu")
-    _, model = read_weights(weights, "best", epoch_given=False)
-    reading = corpus.Reading(corpus.open_once(text), model.vocabulary)
-    ids = np.concatenate(list(reading.ids())).astype(np.int32)
+    select_device("cpu")
+    _, model = load_checkpoint(weights)
+    ids, _ = read_ids(open_once(text), model.vocabulary, "skip")
     loss = bits_per_char(check.model_nats(model, ids, lambda _: None))
     subject = Subject(model, ids, _likeliest(model), loss)
     packages = ("tensorflow", "keras", "onnxruntime", "ai-edge-litert", "numpy")
@@ -52,9 +49,7 @@ def main() -> None:
     print("`make exports CHECKPOINT=checkpoints/input TEXT=text`:", end=" ")
     print(f"{config.layers} x {config.cell}({config.units}), {len(model.vocabulary)} distinct")
     print(f"characters, {loss:.4f} bits per character on {len(ids) - 1:,} of a text.")
-    print(
-        f"{backend.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}", end=""
-    )
+    print(f"{processor()}, {usable_cores()} cores; Python {platform.python_version()}", end="")
     print("".join(f", {name} {version(name)}" for name in packages) + ".\n")
     print("Logits and states differ, at most, from those of the model with the weights as they are")
     print(
@@ -85,11 +80,11 @@ class Subject:
 def _measure(subject: Subject, form: str, precision: str) -> Iterator[str]:
     """Yield the cells of a line."""
     model = subject.model
-    made, module = artifact.make(model, precision), place.format_module(form)
+    made, module = artifact.make(model, precision), destination.format_module(form)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / NAMES.get(form, "model")
         module.write(made, path)
-        yield f"{place.size(path) / 1e6:.2f}"
+        yield f"{size(path) / 1e6:.2f}"
         found = check.compare(module.load(path), made, characters=SAME)
         yield f"{found.difference:.1e}"
         step, states = module.load(path), artifact.zero_state(model.model)
@@ -109,7 +104,7 @@ def _measure(subject: Subject, form: str, precision: str) -> Iterator[str]:
 def _likeliest(model: Checkpoint) -> list[int]:
     """Return the ids that the float32 model thinks likeliest, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
-        made, module = artifact.make(model, "float32"), place.format_module("numpy")
+        made, module = artifact.make(model, "float32"), destination.format_module("numpy")
         module.write(made, Path(folder) / "model.npz")
         step = module.load(Path(folder) / "model.npz")
     return _written(step, artifact.zero_state(model.model), [0] * SAME)

@@ -1,5 +1,6 @@
 """What several rooms' tests need: the program as a user runs it, a text, a run trained on it."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,18 +10,23 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
+import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
-from charlstm import checkpoint
-from charlstm.config import ModelConfig
-from charlstm.vocabulary import Vocabulary
+from charlstm import cli
+from charlstm.architecture import ModelConfig, shapes
+from charlstm.run.weights import Checkpoint, write_checkpoint
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.text.vocabulary import Vocabulary
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -111,13 +117,63 @@ def outcome(run: Path) -> Any:
     """Return the weights, metrics and history of a run, without what tells time."""
     lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
     history = [{k: v for k, v in line.items() if k != "clock"} for line in lines]
-    files = [checkpoint.read(path) for path in sorted(run.glob("epoch-*.h5"))]
-    return history, [(file.metrics, [a.tobytes() for a in file.arrays]) for file in files]
+    files = [read_checkpoint(path) for path in sorted(run.glob("epoch-*.h5"))]
+    return history, [(file.metrics, [a.tobytes() for a in file.weights]) for file in files]
+
+
+def run_here(
+    folder: Path, *arguments: str | Path, given: bytes = b"", **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the program in this process, in which TensorFlow is imported once.
+
+    Its standard streams are files, as of a process whose streams are turned to files.
+    """
+    command = list(map(str, arguments))
+    names = {0: "stdin", 1: "stdout", 2: "stderr"}
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in names]
+        files[0].write(given)
+        files[0].seek(0)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("CHARLSTM")]:
+            patch.delenv(name)
+        for name, value in more.items():
+            patch.setenv(name, value)
+        for number, name in names.items():
+            if number:
+                getattr(sys, name).flush()
+            saved = os.dup(number)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, number)
+            os.dup2(files[number].fileno(), number)
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - the program closes none
+            patch.setattr(sys, name, stream)
+        try:
+            code = cli.run(command)
+        except Exception:  # noqa: BLE001 - as Python itself does
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        out, err = (_content(file) for file in files[1:])
+    return subprocess.CompletedProcess(command, code, out, err)
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 @pytest.fixture
 def charlstm(tmp_path: Path) -> Run:
-    """Run the program in an empty folder."""
+    """Run the program in an empty folder, in this process."""
+    return partial(run_here, tmp_path)
+
+
+@pytest.fixture
+def charlstm_process(tmp_path: Path) -> Run:
+    """Run the program in an empty folder, in a process of its own: where that is what matters."""
 
     def run(
         *arguments: str | Path, given: bytes = b"", **more: str
@@ -148,23 +204,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
     """Return the folder of a run of two epochs, with validation."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "words.txt").write_text(text, "utf-8", newline="")
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "charlstm",
-            "train",
-            "words.txt",
-            *SMALL,
-            *"--epochs 2 --log-every 5".split(),
-        ],
-        cwd=folder,
-        env=environment(),
-        stdout=(folder / "out").open("wb"),
-        stderr=(folder / "err").open("wb"),
-        timeout=300,
-        check=True,
-    )
+    options = [*SMALL, *"--epochs 2 --log-every 5".split()]
+    done = run_here(folder, "train", "words.txt", *options)
+    (folder / "out").write_bytes(done.stdout)
+    (folder / "err").write_bytes(done.stderr)
+    assert done.returncode == 0, done.stderr.decode()
     return folder / "checkpoints" / "words"
 
 
@@ -176,10 +220,9 @@ STRANGE = "\0\t\n\r\x1b \"'&,<>\\\x7f\x85\u2028\ufeff\ufffd👩"
 def indifferent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a weights file of a model to which all of some strange characters are alike."""
     config, vocabulary = ModelConfig(units=3, layers=1), Vocabulary(STRANGE)
-    shapes = checkpoint.layout(config, len(vocabulary)).values()
-    arrays = [np.zeros(shape, np.float32) for shape in shapes]
+    weights = shapes(config, len(vocabulary)).map(lambda shape: np.zeros(shape, np.float32))
     path = tmp_path_factory.mktemp("indifferent") / "a.weights.h5"
-    checkpoint.write(path, checkpoint.Checkpoint(1, config, vocabulary, arrays))
+    write_checkpoint(path, Checkpoint(1, config, vocabulary, weights))
     return path
 
 

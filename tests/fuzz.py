@@ -20,11 +20,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from charlstm import checkpoint
-from charlstm.checkpoint import DESCRIPTION, Checkpoint, Resume, layout
-from charlstm.config import ModelConfig
+from charlstm.architecture import ModelConfig, shapes
 from charlstm.errors import CharlstmError
-from charlstm.vocabulary import Vocabulary
+from charlstm.run.description import DESCRIPTION, seal
+from charlstm.run.weights import Checkpoint, write_checkpoint
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.text.vocabulary import Vocabulary
 
 COUNT, BATCH, SECONDS, BYTES = 20_000, 250, 120, 500_000_000
 HOSTILE: list[Any] = [
@@ -39,21 +40,18 @@ def original() -> bytes:
     numbers = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.weights.h5")
-        checkpoint.write(
+        write_checkpoint(
             path,
             Checkpoint(
                 epoch=7,
                 model=model,
                 vocabulary=vocabulary,
-                arrays=[
-                    numbers.random(shape, np.float32)
-                    for shape in layout(model, len(vocabulary)).values()
-                ],
-                metrics={"train_loss": 1.5, "valid_loss": None},
-                resume=Resume(
-                    {"epoch": 7, "step": 3},
-                    {"lstm/0": numbers.random((2, 5), np.float32), "optimizer/0": np.array(3)},
+                weights=shapes(model, len(vocabulary)).map(
+                    lambda shape: numbers.random(shape, np.float32)
                 ),
+                metrics={"train_loss": 1.5, "valid_loss": None},
+                position={"epoch": 7, "step": 3},
+                states={"lstm/0": numbers.random((2, 5), np.float32), "optimizer/0": np.array(3)},
             ),
         )
         return path.read_bytes()
@@ -106,7 +104,7 @@ def _described(image: bytes, source: random.Random) -> bytes:
         at = at[key]
     at[key] = source.choice(HOSTILE)
     if isinstance(description.get("sha256"), dict):
-        description["sha256"][DESCRIPTION] = checkpoint._seal(description)  # noqa: SLF001 - a forger can
+        description["sha256"][DESCRIPTION] = seal(description)  # a forger can, too
     copy = io.BytesIO(image)
     with h5py.File(copy, "r+") as file:
         del file[DESCRIPTION]
@@ -147,7 +145,7 @@ def outcome(path: Path, content: bytes) -> str:
     """Read a file; say what came of it, in a word, or the traceback of a bug."""
     path.write_bytes(content)
     try:
-        checkpoint.read(path)
+        read_checkpoint(path)
     except CharlstmError as refusal:
         return "refused" if "\n" not in str(refusal) else f"two lines: {refusal}"
     except Exception:  # noqa: BLE001 - what is looked for

@@ -21,6 +21,7 @@ POINTS = [
     "name of the resume file synced",
 ]
 
+_WRITING = os.O_WRONLY | os.O_RDWR
 _done = 0
 _point = ""
 
@@ -36,7 +37,7 @@ def _note(*, begins: bool = False) -> None:
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     """Note a file before it is opened for writing."""
-    if event == "open" and isinstance(arguments[0], str) and arguments[2] & os.O_WRONLY:
+    if event == "open" and isinstance(arguments[0], str) and arguments[2] & _WRITING:
         _note(begins=os.path.basename(arguments[0]).startswith(".epoch-"))  # noqa: PTH119
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from oracle import Oracle
 
-from charlstm import checkpoint
-from charlstm.config import ModelConfig
+from charlstm.architecture import ModelConfig
 from charlstm.evaluation import evaluate
-from charlstm.history import bits_per_char
-from charlstm.model import build_model
+from charlstm.network.model import build_model
+from charlstm.run.history import bits_per_char
+from charlstm.run.weights_reader import read_checkpoint
 
 MODEL = ModelConfig(units=5, layers=2, dropout=0.5)
 V = 7
@@ -19,14 +19,14 @@ IDS = np.random.default_rng(3).integers(0, V, 1000).astype(np.uint8)
 @pytest.mark.parametrize("count", [2, 3, 64, 65, 66, 1000])
 @pytest.mark.parametrize("lanes", [None, 2, 3])
 def test_uniform_model_scores_log2_of_vocabulary(count: int, lanes: int | None) -> None:
-    model = build_model(MODEL, V, batch_size=3, cudnn=False)  # all weights 0
+    model = build_model(MODEL, V, batch_size=3, on_gpu=False)  # all weights 0
     found = evaluate(model, IDS[:count], sequence_length=64, lanes=lanes)
     assert found.characters == count - 1
     assert bits_per_char(found.nats_per_char) == pytest.approx(math.log2(V), abs=1e-6)
 
 
 def test_windows_do_not_change_the_score() -> None:
-    model = build_model(MODEL, V, batch_size=3, cudnn=False, seed=1)
+    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
     for lanes in (1, 3):
         scores = {
             evaluate(model, IDS, sequence_length=length, lanes=lanes).nats
@@ -36,7 +36,7 @@ def test_windows_do_not_change_the_score() -> None:
 
 
 def test_lanes_are_contiguous_and_in_order() -> None:
-    model = build_model(MODEL, V, batch_size=3, cudnn=False, seed=1)
+    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
     pieces = [IDS[:334], IDS[333:667], IDS[666:]]  # each last id is the next one's first
     together = evaluate(model, IDS, sequence_length=50, lanes=3)
     alone = sum(evaluate(model, p, sequence_length=50, lanes=1).nats for p in pieces)
@@ -44,14 +44,14 @@ def test_lanes_are_contiguous_and_in_order() -> None:
 
 
 def test_lanes_by_default_are_one_in_4096_and_no_more_than_the_batch() -> None:
-    model = build_model(MODEL, V, batch_size=3, cudnn=False)
+    model = build_model(MODEL, V, batch_size=3, on_gpu=False)
     for count, lanes in ((8191, 1), (8192, 2), (20_000, 3)):
         ids = np.zeros(count, np.uint8)
         assert evaluate(model, ids, sequence_length=4096).lanes == lanes
 
 
 def test_it_leaves_the_state_as_it_was() -> None:
-    model = build_model(MODEL, V, batch_size=3, cudnn=False, seed=1)
+    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
     model(IDS[:30].reshape(3, 10))
     before = model.state()
     evaluate(model, IDS, sequence_length=64)
@@ -60,9 +60,9 @@ def test_it_leaves_the_state_as_it_was() -> None:
 
 def test_it_equals_the_oracle(trained: Path, text: str) -> None:
     path = trained / "epoch-002.weights.h5"
-    read = checkpoint.read(path)
-    model = build_model(read.model, len(read.vocabulary), batch_size=3, cudnn=False)
-    model.set_arrays(read.arrays)
+    read = read_checkpoint(path)
+    model = build_model(read.model, len(read.vocabulary), batch_size=3, on_gpu=False)
+    model.set_arrays(read.weights)
     part = text[:300]
     found = evaluate(model, read.vocabulary.encode(part).astype(np.uint8), sequence_length=64)
     assert found.nats == pytest.approx(Oracle(path).nats(part).sum(), rel=1e-5)

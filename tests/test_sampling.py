@@ -12,11 +12,12 @@ from conftest import STRANGE, Run, lines_of, on_a_terminal
 from numpy.testing import assert_allclose
 from oracle import Oracle, left
 
-from charlstm import checkpoint, sampling
-from charlstm.backend import tf
-from charlstm.checkpoint import Checkpoint
+from charlstm import sampling
 from charlstm.evaluation import evaluate
-from charlstm.model import build_model
+from charlstm.network.backend import tf
+from charlstm.network.model import build_model
+from charlstm.run.weights import Checkpoint
+from charlstm.run.weights_reader import read_checkpoint
 from charlstm.sampling import CHUNK, FIRST_CHUNK, Filters, Sampler, draw, uniforms
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than the first chunk
@@ -40,18 +41,18 @@ def weights(trained: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def read(weights: Path) -> Checkpoint:
-    return checkpoint.read(weights)
+    return read_checkpoint(weights)
 
 
 def write(read: Checkpoint, prime: str, length: int, temperature: float, seed: int = 5) -> str:
     ids = read.vocabulary.encode(prime)
-    drawn = Sampler(read, cudnn=False).sample(ids, length, temperature=temperature, seed=seed)
+    drawn = Sampler(read, on_gpu=False).sample(ids, length, temperature=temperature, seed=seed)
     return "".join(read.vocabulary.decode(piece.ids[0]) for piece in drawn)
 
 
 def test_logits_equal_the_oracle(read: Checkpoint, weights: Path) -> None:
-    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
-    model.set_arrays(read.arrays)
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, on_gpu=False)
+    model.set_arrays(read.weights)
     logits = model(read.vocabulary.encode(LONG)[None])[0]
     assert_allclose(logits, Oracle(weights).logits(LONG), atol=1e-4)
 
@@ -75,7 +76,7 @@ def test_chunks_do_not_change_the_text(
 
 
 def test_the_first_piece_is_short_and_later_ones_fill_a_call(read: Checkpoint) -> None:
-    pieces = Sampler(read, cudnn=False).sample(
+    pieces = Sampler(read, on_gpu=False).sample(
         read.vocabulary.encode("t"), 2000, temperature=1, seed=1
     )
     sizes = [piece.ids.shape[1] for piece in pieces]
@@ -83,7 +84,7 @@ def test_the_first_piece_is_short_and_later_ones_fill_a_call(read: Checkpoint) -
 
 
 def test_the_loop_is_traced_once_whatever_is_read_and_drawn(read: Checkpoint) -> None:
-    sampler = Sampler(read, cudnn=False)
+    sampler = Sampler(read, on_gpu=False)
     for prime, length, temperature in (("t", 1, 0), (LONG, 70, 0.5), ("the", 40, 1)):
         ids = read.vocabulary.encode(prime)
         assert list(sampler.sample(ids, length, temperature=temperature, seed=1))
@@ -95,7 +96,7 @@ def test_a_longer_text_begins_with_the_shorter(read: Checkpoint) -> None:
 
 
 def test_nothing_is_left_of_the_text_before(read: Checkpoint) -> None:
-    sampler = Sampler(read, cudnn=False)
+    sampler = Sampler(read, on_gpu=False)
     ids = read.vocabulary.encode("gate")
     first, second = (
         np.concatenate([p.ids for p in sampler.sample(ids, 40, temperature=1, seed=1)], 1)
@@ -199,10 +200,10 @@ def test_a_prime_in_pieces_leaves_the_same_state(
     length: int, cuts: Sequence[int], read: Checkpoint
 ) -> None:
     ids = np.random.default_rng(7).integers(0, len(read.vocabulary), length).astype(np.int32)
-    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
-    model.set_arrays(read.arrays)
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, on_gpu=False)
+    model.set_arrays(read.weights)
     model(ids[None])
-    sampler = Sampler(read, cudnn=False)
+    sampler = Sampler(read, on_gpu=False)
     pieces = np.split(ids, cuts)
     sampler.begin(pieces[0], seed=1)
     for piece in pieces[1:]:
@@ -213,7 +214,7 @@ def test_a_prime_in_pieces_leaves_the_same_state(
 
 def test_nats_are_those_of_the_plain_softmax(read: Checkpoint, weights: Path) -> None:
     ids = read.vocabulary.encode("the ")
-    sampler = Sampler(read, cudnn=False, filters=Filters(top_k=5))
+    sampler = Sampler(read, on_gpu=False, filters=Filters(top_k=5))
     drawn = [*sampler.sample(ids, 100, temperature=0.7, seed=1)]
     text = "".join(read.vocabulary.decode(piece.ids[0]) for piece in drawn)
     nats = np.concatenate([piece.nats[0] for piece in drawn])
@@ -222,14 +223,14 @@ def test_nats_are_those_of_the_plain_softmax(read: Checkpoint, weights: Path) ->
 
 def test_a_text_can_be_gone_on_with(read: Checkpoint) -> None:
     """What is read and written in turns is as if it had been read in one piece."""
-    sampler = Sampler(read, cudnn=False)
+    sampler = Sampler(read, on_gpu=False)
     sampler.begin(read.vocabulary.encode("the "), seed=3)
     parts = ["the "]
     for question in ("cell\n", "", "αβγ"):
         sampler.read(read.vocabulary.encode(question))
         (piece,) = sampler.write(7, temperature=1)
         parts += question, read.vocabulary.decode(piece.ids[0])
-    alone = Sampler(read, cudnn=False)
+    alone = Sampler(read, on_gpu=False)
     alone.begin(read.vocabulary.encode("".join(parts)), seed=3)
     for one, other in zip(sampler.state(), alone.state(), strict=True):
         assert_allclose(one, other, atol=1e-5)
@@ -252,8 +253,10 @@ def test_uniforms_are_a_function_of_seed_stream_and_place() -> None:
     assert whole[0] not in (uniforms(9, 1).random(), uniforms(8, 2).random())
 
 
-def test_the_command_writes_the_prime_and_the_oracles_text(charlstm: Run, weights: Path) -> None:
-    done = charlstm(
+def test_the_command_writes_the_prime_and_the_oracles_text(
+    charlstm_process: Run, weights: Path
+) -> None:
+    done = charlstm_process(
         "sample", weights, "--prime", LONG, *"--length 60 --temperature 0".split(), LC_ALL="C"
     )
     assert done.returncode == 0
@@ -302,8 +305,8 @@ def test_json_in_a_file_says_all_of_each_text(
     assert done.stdout == b""
     assert {path.name for path in tmp_path.iterdir()} == {"out.json", "real"}
     found = [json.loads(line) for line in (tmp_path / "real").read_text("ascii").splitlines()]
-    model = build_model(read.model, len(read.vocabulary), batch_size=1, cudnn=False)
-    model.set_arrays(read.arrays)
+    model = build_model(read.model, len(read.vocabulary), batch_size=1, on_gpu=False)
+    model.set_arrays(read.weights)
 
     def score(text: str) -> float:
         ids = read.vocabulary.encode(text).astype(np.uint8)

@@ -7,10 +7,10 @@ import pytest
 from conftest import STRANGE, Run, lines_of
 from oracle import Oracle
 
-from charlstm import checkpoint
 from charlstm.evaluation import evaluate
-from charlstm.history import bits_per_char
-from charlstm.model import build_model
+from charlstm.network.model import build_model
+from charlstm.run.history import bits_per_char
+from charlstm.run.weights_reader import read_checkpoint
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_side_by_side_it_is_what_validation_computes(
 ) -> None:
     whole = text * 6  # enough for more than one lane
     (tmp_path / "some.txt").write_text(whole, "utf-8", newline="")
-    read = checkpoint.read(weights)
-    model = build_model(read.model, len(read.vocabulary), batch_size=3, cudnn=False)
-    model.set_arrays(read.arrays)
+    read = read_checkpoint(weights)
+    model = build_model(read.model, len(read.vocabulary), batch_size=3, on_gpu=False)
+    model.set_arrays(read.weights)
     ids = read.vocabulary.encode(whole).astype(np.uint8)
     expected = evaluate(model, ids, sequence_length=10)
     assert expected.lanes > 1

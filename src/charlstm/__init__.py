@@ -1,9 +1,12 @@
-"""charlstm: character language models on the command line.
+"""charlstm: character language models on the command line, and from Python.
+
+    model = charlstm.load("checkpoints/input")
+    print("".join(model.sample("LSTM based")))
 
 The letters that stand for sizes in docstrings and comments, everywhere:
 
 - B: rows of a batch, also called lanes; each lane is one contiguous piece of the text.
-- T: characters of a window (``--sequence-length``).
+- T: characters of a window (``sequence_length``).
 - S: steps of an epoch.
 - V: characters of the vocabulary.
 - U: units of a layer.
@@ -13,4 +16,21 @@ The letters that stand for sizes in docstrings and comments, everywhere:
 Ids are what characters become: the id of a character is its index in the vocabulary.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:
+    from charlstm.api import Model, load, train
+
 __version__ = "0.1.0"
+__all__ = ["CharlstmError", "Model", "__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Python interface when it is first used: it takes numpy and HDF5."""
+    if name in {"Model", "load", "train"}:
+        from charlstm import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import tf
-from charlstm.corpus import Ids
-from charlstm.model import CharacterModel
+from charlstm.network.backend import tf
+from charlstm.network.model import CharacterModel
+from charlstm.run.history import bits_per_char
+from charlstm.text.source import Ids
 
 CHARACTERS_PER_LANE = 4096  # so few lane starts that what they cost stays below 0.005 nats
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The sum of nats over some predicted characters."""
+    """The sum of nats over predicted characters; of none there is no mean."""
 
     nats: float
     characters: int
@@ -28,6 +29,11 @@ class Evaluation:
         """The loss."""
         return self.nats / self.characters
 
+    @property
+    def bits_per_char(self) -> float:
+        """The loss in bits."""
+        return bits_per_char(self.nats_per_char)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -35,13 +41,13 @@ class Prediction:
 
     ``nats`` (B, T), float64, are those of the targets, 0 where there is none. ``spans`` has for
     each lane its row, the index of its first target in the text, and how many there are.
-    ``guesses`` (B, T, K) are the ids of the likeliest characters, ``chances`` their probabilities.
+    ``guesses`` (B, T, K) are the ids of the likeliest characters, ``probabilities`` theirs.
     """
 
     nats: NDArray[np.float64]
     spans: list[tuple[int, int, int]]
     guesses: NDArray[np.int32]
-    chances: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
 
 
 def default_lanes(count: int, batch_size: int) -> int:
@@ -80,30 +86,32 @@ def predict(
     """
     count = len(ids) - 1
     starts = [lane * count // lanes for lane in range(lanes + 1)]
-    pieces = [ids[start : stop + 1] for start, stop in pairwise(starts)]  # the last: a target only
+    lane_ids = [
+        ids[start : stop + 1] for start, stop in pairwise(starts)
+    ]  # the last: a target only
     state = model.state()
     model.reset_state()
     try:
-        for start in range(0, max(map(len, pieces)) - 1, sequence_length):
+        for start in range(0, max(map(len, lane_ids)) - 1, sequence_length):
             window = np.zeros((model.batch_size, sequence_length + 1), ids.dtype)
             weights = np.zeros((model.batch_size, sequence_length))
             spans = []
-            for lane, piece in enumerate(pieces):
-                part = piece[start : start + sequence_length + 1]
-                window[lane, : len(part)] = part
-                targets = max(0, len(part) - 1)
+            for lane, all_ids in enumerate(lane_ids):
+                row = all_ids[start : start + sequence_length + 1]
+                window[lane, : len(row)] = row
+                targets = max(0, len(row) - 1)
                 weights[lane, :targets] = 1
                 spans.append((lane, starts[lane] + start + 1, targets))
-            found = _device_predictions(model, tf.constant(window), guesses)
-            nats, chances, best = (array.numpy() for array in found)
-            yield Prediction(weights * nats.astype(np.float64), spans, best, chances)
+            results = _device_predictions(model, tf.constant(window), guesses)
+            nats, probabilities, best = (array.numpy() for array in results)
+            yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
     finally:
         model.set_state(state)
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
 def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any:
-    """Return the nats (B, T) of a window (B, T + 1), and the likeliest ids with their chances."""
+    """Return the nats (B, T) of a window (B, T + 1), the likeliest ids, and how likely they are."""
     window = tf.cast(window, tf.int32)
     logits = model(window[:, :-1])
     best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)

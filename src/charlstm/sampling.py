@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import tf
-from charlstm.checkpoint import Checkpoint
 from charlstm.evaluation import nats
-from charlstm.model import State, build_model
+from charlstm.network.backend import tf
+from charlstm.network.model import State, build_model
+from charlstm.run.weights import Checkpoint
 
 # Characters of one call of the loop. A call costs about as much as ten of them; but a text shall
 # begin soon, and go on without a pause that is noticed.
@@ -21,7 +21,7 @@ CHUNK = 256
 PAUSE = 0.05  # seconds
 DRAWN = -1  # in place of an id that is forced
 
-Mark = tuple[State, Any, list[np.random.Generator]]
+Snapshot = tuple[State, Any, list[np.random.Generator]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Some characters of each text: ids and nats, both of shape (samples, some).
+    """Characters drawn in each text: ids and nats, both of shape (samples, characters).
 
     Nats are those under the model's own softmax, whatever the temperature and the filters.
     """
@@ -84,7 +84,7 @@ class Sampler:
         self,
         checkpoint: Checkpoint,
         *,
-        cudnn: bool,
+        on_gpu: bool,
         samples: int = 1,
         filters: Filters | None = None,
     ) -> None:
@@ -92,13 +92,13 @@ class Sampler:
         self._filters = filters or Filters()
         self._vocab_size = len(checkpoint.vocabulary)
         self._model = build_model(
-            checkpoint.model, self._vocab_size, batch_size=samples, cudnn=cudnn
+            checkpoint.model, self._vocab_size, batch_size=samples, on_gpu=on_gpu
         )
-        self.load(checkpoint)
+        self.set_weights(checkpoint)
         self._chunk = tf.function(
             self._generate,
             autograph=False,
-            jit_compile=not cudnn,  # XLA cannot compile cuDNN's LSTM
+            jit_compile=not on_gpu,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
                 tf.TensorSpec((samples, self._vocab_size), tf.float32),
                 tf.TensorSpec((CHUNK,), tf.int32),
@@ -108,9 +108,9 @@ class Sampler:
             ],
         )
 
-    def load(self, checkpoint: Checkpoint) -> None:
+    def set_weights(self, checkpoint: Checkpoint) -> None:
         """Take the weights of another epoch of the same model."""
-        self._model.set_arrays(checkpoint.arrays)
+        self._model.set_arrays(checkpoint.weights)
 
     def sample(
         self, prime: NDArray[np.int32], length: float, *, temperature: float, seed: int
@@ -156,19 +156,19 @@ class Sampler:
         """Return the model's state."""
         return self._model.state()
 
-    def mark(self) -> Mark:
-        """Return where all texts are, to go back to."""
+    def snapshot(self) -> Snapshot:
+        """Return where all texts are, to restore it."""
         return self.state(), self._logits, copy.deepcopy(self._streams)
 
-    def go_back(self, mark: Mark) -> None:
-        """Forget what was read and drawn since a mark; it serves once."""
-        state, self._logits, self._streams = mark
+    def restore(self, snapshot: Snapshot) -> None:
+        """Forget what was read and drawn since a snapshot; it serves once."""
+        state, self._logits, self._streams = snapshot
         self._model.set_state(state)
 
-    def chances(self) -> NDArray[np.float32]:
+    def probabilities(self) -> NDArray[np.float32]:
         """Return the probabilities of the next ids by the model's own softmax, (samples, V)."""
-        found: NDArray[np.float32] = tf.nn.softmax(self._logits).numpy()
-        return found
+        probabilities: NDArray[np.float32] = tf.nn.softmax(self._logits).numpy()
+        return probabilities
 
     def _advance(
         self,
@@ -177,8 +177,8 @@ class Sampler:
         numbers: NDArray[np.float64],
         temperature: float,
     ) -> Drawn:
-        *found, self._logits = self._chunk(self._logits, plan, numbers, count, temperature)
-        ids, costs = (array.numpy()[:count] for array in found)
+        *drawn, self._logits = self._chunk(self._logits, plan, numbers, count, temperature)
+        ids, costs = (array.numpy()[:count] for array in drawn)
         return Drawn(ids.T, costs.T)
 
     def _generate(self, logits: Any, plan: Any, numbers: Any, count: Any, temperature: Any) -> Any:
@@ -202,8 +202,8 @@ class Sampler:
             logits = self._model(following[:, None])[:, 0]
             return t + 1, logits, ids.write(t, following), costs.write(t, cost)
 
-        _, logits, *found = tf.while_loop(lambda t, *_: t < count, step, (0, logits, *arrays))
-        return (*(array.stack() for array in found), logits)
+        _, logits, *drawn = tf.while_loop(lambda t, *_: t < count, step, (0, logits, *arrays))
+        return (*(array.stack() for array in drawn), logits)
 
 
 def _paced(length: float) -> Iterator[int]:

@@ -8,14 +8,16 @@ import contextlib
 import errno
 import os
 import sys
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charlstm import __version__
-from charlstm.cli import interrupt
+from charlstm.cli import _interrupt
+from charlstm.cli._options import flag
+from charlstm.cli._versions import version_of
 from charlstm.cli.doctor import doctor
 from charlstm.cli.export import export
 from charlstm.cli.sample import sample
@@ -27,7 +29,8 @@ from charlstm.errors import CharlstmError
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature
     if wanted and not context.resilient_parsing:  # which completes what is being typed
-        versions = (f"{name} {metadata.version(name)}" for name in ("keras", "tensorflow"))
+        packages = ("keras", "tensorflow")
+        versions = (f"{name} {version_of(name) or 'not installed'}" for name in packages)
         click.echo(f"charlstm {__version__}, {', '.join(versions)}")
         context.exit()
 
@@ -46,10 +49,10 @@ class _Program(click.Group):
             _discard_output()
             ctx.exit(0)
         except BaseException:
-            if not interrupt.pressed():
+            if not _interrupt.pressed():
                 raise
             click.echo("charlstm: interrupted", err=True)
-            ctx.exit(interrupt.exit_code())
+            ctx.exit(_interrupt.exit_code())
         return result
 
 
@@ -86,25 +89,29 @@ def main() -> None:
 
     0, 1 for what a user can fix, 2 for usage, 130 for Ctrl+C, 143 for SIGTERM.
     """
-    code = _run()
-    if interrupt.pressed():
+    _open_streams()
+    _interrupt.listen()
+    code = run()
+    if _interrupt.pressed():
         # Where Ctrl+C meets the exec of a string, of which imports are full, Python remembers it
         # and ends by the signal, whatever was made of the exception since.
         os._exit(code)
     sys.exit(code)
 
 
-def _run() -> int:
-    _open_streams()
-    interrupt.listen()
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, or else that of the process; return its exit code."""
     try:
         code = program.main(
-            prog_name="charlstm", auto_envvar_prefix="CHARLSTM", standalone_mode=False
+            arguments,
+            prog_name="charlstm",
+            auto_envvar_prefix="CHARLSTM",
+            standalone_mode=False,
         )
     except click.Abort:  # Ctrl+C before there is a command
-        return interrupt.exit_code()
+        return _interrupt.exit_code()
     except CharlstmError as error:
-        click.echo(f"charlstm: {error}", err=True)
+        click.echo(f"charlstm: {error.line(flag)}", err=True)
         return 1
     except click.ClickException as error:
         error.show()

@@ -8,16 +8,19 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charlstm import __version__
-from charlstm.cli.options import options_of, record_of
-from charlstm.config import RUNS, DoctorConfig
+from charlstm.cli._options import json_option, options_of
+from charlstm.cli._versions import version_of
+from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
+from charlstm.hardware import processor, usable_cores
+from charlstm.options import option, record_of
 
 NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm", "tomli-w")
 OPTIONAL = ("tensorboard", "onnxruntime", "ai-edge-litert")
@@ -26,6 +29,14 @@ PAYS = {
     "bfloat16": "--precision bfloat16 pays: this processor multiplies such numbers faster",
     "float32": "float32: this processor multiplies nothing else faster",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What is asked of this computer."""
+
+    require_gpu: bool = option(default=False, help="Exit with 1 if there is no GPU to compute on.")
+    json: bool = json_option()
 
 
 @click.command()
@@ -41,22 +52,22 @@ def doctor(**values: Any) -> None:
     charlstm doctor --require-gpu && charlstm train input.txt
     """
     config = record_of(DoctorConfig, values)
-    found = _software() | _computer() | _device()
+    facts = _software() | _computer() | _device()
     if config.json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(facts))
     else:
         # What is copied from here, a path or a package, stays in one piece.
         wrapped = textwrap.TextWrapper(
             80, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False
         )
-        for label, text in _page(found):
+        for label, text in _page(facts):
             click.echo(wrapped.fill(f"{label + ':':11}{text}"))
-    if found["problem"]:
-        raise CharlstmError(f"TensorFlow cannot be used: {found['problem']}; install it anew")
-    if config.require_gpu and not found["gpus"]:
-        from charlstm.backend import NO_GPU
+    if facts["problem"]:
+        raise CharlstmError(f"TensorFlow cannot be used: {facts['problem']}", "install it anew")
+    if config.require_gpu and not facts["gpus"]:
+        from charlstm.network.backend import NO_GPU
 
-        raise CharlstmError(f"--require-gpu: {NO_GPU}")
+        raise CharlstmError(*NO_GPU, option="require_gpu")
 
 
 def _software() -> dict[str, Any]:
@@ -66,16 +77,9 @@ def _software() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in NEEDED},
-        "optional": {name: _version(name) for name in OPTIONAL},
+        "packages": {name: version_of(name) for name in NEEDED},
+        "optional": {name: version_of(name) for name in OPTIONAL},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _computer() -> dict[str, Any]:
@@ -88,7 +92,8 @@ def _computer() -> dict[str, Any]:
     except OSError:
         writable = False
     return {
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
+        "processor": processor(),
         "memory": page * os.sysconf("SC_PHYS_PAGES"),
         "runs": str(RUNS),
         "writable": writable,
@@ -99,40 +104,39 @@ def _computer() -> dict[str, Any]:
 def _device() -> dict[str, Any]:
     """Return what TensorFlow will compute on; if it cannot be imported, why."""
     try:
-        from charlstm import backend
+        from charlstm.network import backend
 
         device = backend.select_device("auto")
     except Exception as error:  # noqa: BLE001 - whatever is broken is what is asked for
         problem = " ".join(f"{type(error).__name__}: {error}".split())
-        return {"problem": problem, "processor": platform.processor(), "gpus": []}
+        return {"problem": problem, "gpus": []}
     gpus = backend.tf.config.list_physical_devices("GPU")
     details = map(backend.tf.config.experimental.get_device_details, gpus)
     return {
         "problem": None,
-        "processor": backend.processor(),
-        "gpus": [found.get("device_name", "unknown") for found in details],
+        "gpus": [gpu.get("device_name", "unknown") for gpu in details],
         "device": device.name,
-        "cudnn": device.cudnn,
-        "precision": ("float16" if device.cudnn else "bfloat16" if device.bfloat16 else "float32"),
+        "cudnn": device.on_gpu,
+        "precision": ("float16" if device.on_gpu else "bfloat16" if device.bfloat16 else "float32"),
     }
 
 
-def _page(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _page(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield label and text of each line."""
-    missing = [name for name, version in found["optional"].items() if not version]
-    optional = [f"{name} {version}" for name, version in found["optional"].items() if version]
-    yield "charlstm", f"{found['charlstm']}, Python {found['python']}, {found['executable']}"
-    yield "platform", found["platform"]
-    yield "packages", ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["packages"].items())
+    missing = [name for name, version in facts["optional"].items() if not version]
+    optional = [f"{name} {version}" for name, version in facts["optional"].items() if version]
+    yield "charlstm", f"{facts['charlstm']}, Python {facts['python']}, {facts['executable']}"
+    yield "platform", facts["platform"]
+    yield "packages", ", ".join(f"{n} {v or 'MISSING'}" for n, v in facts["packages"].items())
     yield "optional", ", ".join([*optional, *(f"{name} not installed" for name in missing)])
-    yield "processor", f"{found['processor']}, {found['cores']} cores"
-    yield "memory", f"{found['memory'] / 1e9:,.1f} GB"
-    if not found["problem"]:
-        yield "device", found["device"]
+    yield "processor", f"{facts['processor']}, {facts['cores']} cores"
+    yield "memory", f"{facts['memory'] / 1e9:,.1f} GB"
+    if not facts["problem"]:
+        yield "device", facts["device"]
         yield (
             "LSTM",
-            "cuDNN's" if found["cudnn"] else "charlstm's own for CPUs; cuDNN's needs a GPU",
+            "cuDNN's" if facts["cudnn"] else "charlstm's own for CPUs; cuDNN's needs a GPU",
         )
-        yield "precision", PAYS[found["precision"]]
-    state = "can be written" if found["writable"] else "CANNOT BE WRITTEN"
-    yield "runs", f"{found['runs']}/ {state}; {found['disk'] / 1e9:,.1f} GB free"
+        yield "precision", PAYS[facts["precision"]]
+    state = "can be written" if facts["writable"] else "CANNOT BE WRITTEN"
+    yield "runs", f"{facts['runs']}/ {state}; {facts['disk'] / 1e9:,.1f} GB free"

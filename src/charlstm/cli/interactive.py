@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.interrupt import interruptible
-from charlstm.cli.sample import check_utf8, decoded, read_ids, typed
-from charlstm.cli.stream import Ending, end_line, in_colour, stream, write
-from charlstm.config import SampleConfig, options
+from charlstm.cli._interrupt import interruptible
+from charlstm.cli._options import flag
+from charlstm.cli._sample_options import SampleConfig
+from charlstm.cli._stream import Ending, end_line, in_colour, stream, write_text
+from charlstm.cli._text import decoded, is_utf8, read_and_tell
 from charlstm.errors import CharlstmError
+from charlstm.options import options
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
+    from numpy.typing import NDArray
+
     from charlstm.sampling import Sampler
-    from charlstm.vocabulary import Vocabulary
+    from charlstm.text.vocabulary import Vocabulary
 
 LIKELIEST = 10  # characters shown
 HELP = """\
@@ -34,31 +37,46 @@ Each line is read with its line end, and the model goes on from all that was sai
 Ctrl+D ends it."""
 
 
-def converse(
-    sampler: Sampler, vocabulary: Vocabulary, config: SampleConfig, reset: Callable[[], None]
-) -> None:
-    """Read lines to the end of standard input, and answer each.
+@dataclass
+class Conversation:
+    """Who speaks: a sampler, which is at the end of all that was said, and how it answers.
 
-    ``reset`` makes the sampler begin anew.
+    ``opening`` are the ids that all of it goes on from.
+    """
+
+    sampler: Sampler
+    vocabulary: Vocabulary
+    config: SampleConfig
+    opening: NDArray[Any]
+    seed: int
+
+    def begin(self) -> None:
+        """Forget everything, as at the start."""
+        self.sampler.begin(self.opening, seed=self.seed)
+
+
+def converse(conversation: Conversation) -> None:
+    """Read lines to the end of standard input, and answer each.
 
     Raises CharlstmError if there is no standard input.
     """
     if not isinstance(sys.stdin, io.TextIOWrapper):
-        raise CharlstmError("--interactive: standard input is closed")
+        raise CharlstmError("standard input is closed", option="interactive")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         with contextlib.suppress(ImportError):  # a Python can be built without it
             import readline  # noqa: F401 - gives ``input`` its line editing and history
         _say("Type a line, and the model goes on from it; :help tells more.")
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    conversation.begin()
     while (line := _ask("> " if terminal else "")) is not None:
         try:
             if line.startswith(":") and not line.startswith("::"):
-                config = _command(line, config, sampler, vocabulary, reset)
+                _obey(line, conversation)
             else:
-                _answer(line.removeprefix(":"), config, sampler, vocabulary)
+                _answer(line.removeprefix(":"), conversation)
         except CharlstmError as error:  # the conversation goes on
-            _say(str(error))
+            _say(error.line(flag))
 
 
 def _ask(prompt: str) -> str | None:
@@ -67,18 +85,23 @@ def _ask(prompt: str) -> str | None:
         return input(prompt)
     except (EOFError, KeyboardInterrupt) as end:
         if prompt:
-            write("\n")
+            write_text("\n")
         if isinstance(end, KeyboardInterrupt):
             raise
         return None
 
 
-def _answer(line: str, config: SampleConfig, sampler: Sampler, vocabulary: Vocabulary) -> None:
+def _answer(line: str, conversation: Conversation) -> None:
     """Read a line and go on from it; what the model has read in the end is what was shown."""
-    check_utf8("the line", line)
-    said = typed("the line", _said(line, vocabulary))
-    sampler.read(read_ids(said, vocabulary, config.unknown))
-    mark, ending = sampler.mark(), Ending(config.stop)
+    from charlstm.text.source import text_in_memory
+
+    if not is_utf8(line):
+        raise CharlstmError("the line: not UTF-8", "does the terminal use another encoding?")
+    sampler, config = conversation.sampler, conversation.config
+    vocabulary = conversation.vocabulary
+    said = text_in_memory("the line", _said(line, vocabulary))
+    sampler.read(read_and_tell(said, vocabulary, config.unknown))
+    snapshot, ending = sampler.snapshot(), Ending(config.stop)
     pieces = sampler.write(config.characters, temperature=config.temperature)
     drawn = (decoded(piece, vocabulary)[0] for piece in interruptible(pieces))
     colour = in_colour(wanted=config.color)
@@ -86,8 +109,8 @@ def _answer(line: str, config: SampleConfig, sampler: Sampler, vocabulary: Vocab
         count = stream(drawn, ending, colour=colour)
     finally:
         end_line(colour=colour)
-    if ending.found:
-        sampler.go_back(mark)
+    if ending.complete:
+        sampler.restore(snapshot)
         for _ in sampler.write(count, temperature=config.temperature):
             pass
 
@@ -100,31 +123,25 @@ def _said(line: str, vocabulary: Vocabulary) -> str:
     return bare + "".join(c for c in line[len(bare) :] + "\n" if c in vocabulary.characters)
 
 
-def _command(
-    line: str,
-    config: SampleConfig,
-    sampler: Sampler,
-    vocabulary: Vocabulary,
-    reset: Callable[[], None],
-) -> SampleConfig:
-    """Do what a line with a colon says; return the options from then on.
+def _obey(line: str, conversation: Conversation) -> None:
+    """Do what a line with a colon says.
 
     Raises CharlstmError for one that says nothing.
     """
     match line[1:].split():
         case ["reset"]:
-            reset()
+            conversation.begin()
         case ["next"]:
-            _show_next(sampler, vocabulary)
+            _show_next(conversation)
         case ["help"]:
             _say(HELP)
         case ["temperature" | "length" as name, value]:
-            return replace(config, **{name: _value(name, value, config)})
+            config = conversation.config
+            conversation.config = replace(config, **{name: _value(name, value, config)})
         case ["temperature" | "length" as name]:
-            raise CharlstmError(f":{name}: its value is missing; :help tells more")
+            raise CharlstmError(f":{name}: its value is missing", ":help tells more")
         case _:
-            raise CharlstmError(f"{line.rstrip()}: no such command; :help lists them")
-    return config
+            raise CharlstmError(f"{line.rstrip()}: no such command", ":help lists them")
 
 
 def _value(name: str, text: str, config: SampleConfig) -> Any:
@@ -147,13 +164,13 @@ def _value(name: str, text: str, config: SampleConfig) -> Any:
     return value
 
 
-def _show_next(sampler: Sampler, vocabulary: Vocabulary) -> None:
+def _show_next(conversation: Conversation) -> None:
     """Show the likeliest next characters by the model's own softmax."""
-    from charlstm.vocabulary import describe
+    from charlstm.text.vocabulary import describe
 
-    chances = sampler.chances()[0]
-    for i in (-chances).argsort(kind="stable")[:LIKELIEST]:
-        _say(f"{chances[i]:8.2%}  {describe(vocabulary.characters[i])}")
+    probabilities = conversation.sampler.probabilities()[0]
+    for i in (-probabilities).argsort(kind="stable")[:LIKELIEST]:
+        _say(f"{probabilities[i]:8.2%}  {describe(conversation.vocabulary.characters[i])}")
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import secrets
@@ -12,22 +11,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from charlstm.cli.interrupt import interruptible
-from charlstm.cli.options import complete_file, options_of, record_of
-from charlstm.cli.output import check_file, write_to
-from charlstm.cli.stream import Drawn, Ending, end_line, in_colour, shaded, stream, write
-from charlstm.config import SEED_LIMIT, SampleConfig
-from charlstm.errors import CharlstmError
+from charlstm.cli._interrupt import interruptible
+from charlstm.cli._options import complete_file, options_of, typed_epoch
+from charlstm.cli._output import check_file, write_file
+from charlstm.cli._sample_options import SampleConfig
+from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream, write_text
+from charlstm.cli._text import check_utf8, decoded, read_prime
+from charlstm.config import SEED_LIMIT
+from charlstm.options import record_of
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray
 
-    from charlstm import sampling
-    from charlstm.checkpoint import Checkpoint
-    from charlstm.corpus import Text
-    from charlstm.vocabulary import Vocabulary
+    from charlstm.run.weights import Checkpoint
 
 
 @click.command()
@@ -48,10 +45,9 @@ def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     charlstm sample checkpoints/input/epoch-003.weights.h5 --temperature 0.7 --seed 1
     charlstm sample --prime-file chapter.txt --hide-prime --stop "THE END" --length inf
     """
-    epoch_given = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
     config = record_of(SampleConfig, values)
     _check(config)
-    _sample(checkpoint, config, epoch_given=epoch_given)
+    _sample(checkpoint, config, typed_epoch(context))
 
 
 def _check(config: SampleConfig) -> None:
@@ -75,42 +71,42 @@ def _check(config: SampleConfig) -> None:
         raise click.UsageError("--interactive reads standard input, so --prime-file cannot.")
 
 
-def _sample(path: str | None, config: SampleConfig, *, epoch_given: bool) -> None:
-    from charlstm.runs import read_weights
+def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
+    """Read a model and a prime, and write what it draws."""
+    from charlstm.run.find import load_checkpoint
 
-    texts = {"--prime": (config.prime,), "--stop": config.stop, "--separator": (config.separator,)}
-    for name, values in texts.items():
-        check_utf8(name, *values)
-    weights, checkpoint = read_weights(path, config.epoch, epoch_given=epoch_given)
+    check_utf8("prime", config.prime)
+    check_utf8("stop", *config.stop)
+    check_utf8("separator", config.separator)
+    path, checkpoint = load_checkpoint(named, epoch)
     if config.output:
-        check_file(config.output, weights, *filter(None, [config.prime_file]))
-    ids = _prime(config, checkpoint.vocabulary)
+        check_file(config.output, path, *filter(None, [config.prime_file]))
+    ids = read_prime(config.prime, config.prime_file, checkpoint.vocabulary, config.unknown)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
-    note = f"epoch {checkpoint.epoch} of {weights}"
+    note = f"epoch {checkpoint.epoch} of {path}"
     click.echo(f"{note}, seed {seed}" if config.seed is None else note, err=True)
 
-    from charlstm import backend
+    from charlstm.network.backend import named_memory, select_device
 
-    device = backend.select_device(config.device)
-    with backend.named_memory(f"--samples (now {config.samples:,})"):
-        _write(checkpoint, ids, seed, config, cudnn=device.cudnn)
+    device = select_device(config.device)
+    with named_memory(f"{{samples}} (now {config.samples:,})"):
+        _draw(checkpoint, ids, seed, config, on_gpu=device.on_gpu)
 
 
-def _write(
-    checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, cudnn: bool
+def _draw(
+    checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, on_gpu: bool
 ) -> None:
     """Draw what goes on from a prime, or answer what is typed."""
     from charlstm.sampling import Filters, Sampler
 
     vocabulary = checkpoint.vocabulary
     filters = Filters(config.top_k, config.top_p, config.min_p)
-    sampler = Sampler(checkpoint, cudnn=cudnn, samples=config.samples, filters=filters)
-    opened = ids if len(ids) else vocabulary.encode(opening(vocabulary))
+    sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=filters)
+    opened = ids if len(ids) else vocabulary.encode(vocabulary.opening())
     if config.interactive:
-        from charlstm.cli.interactive import converse
+        from charlstm.cli.interactive import Conversation, converse
 
-        sampler.begin(opened, seed=seed)
-        converse(sampler, vocabulary, config, lambda: sampler.begin(opened, seed=seed))
+        converse(Conversation(sampler, vocabulary, config, opened, seed))
         return
     pieces = sampler.sample(opened, config.characters, temperature=config.temperature, seed=seed)
     drawn = (decoded(piece, vocabulary) for piece in interruptible(pieces))
@@ -121,66 +117,12 @@ def _write(
         _stream(prime, (texts[0] for texts in drawn), config)
 
 
-def check_utf8(name: str, *texts: str) -> None:
-    """Refuse what came from bytes of the command line that were no UTF-8.
-
-    Raises CharlstmError naming the option.
-    """
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        raise CharlstmError(f"{name}: not UTF-8; does the terminal use another encoding?") from None
-
-
-def _prime(config: SampleConfig, vocabulary: Vocabulary) -> NDArray[Any]:
-    """Return the ids of the prime; say what was left out of it."""
-    from charlstm.corpus import open_once
-
-    file = config.prime_file
-    text = typed("--prime", config.prime) if file is None else open_once(file)
-    return read_ids(text, vocabulary, config.unknown)
-
-
-def typed(name: str, text: str) -> Text:
-    """Return a text that is no file: it gets a byte order mark to lose, and keeps its own."""
-    from charlstm.corpus import Text
-
-    return Text(name, io.BytesIO(text.encode("utf-8-sig")))
-
-
-def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
-    """Return the ids of a text that the model is to read; say what was left out of it."""
-    import numpy as np
-
-    from charlstm.corpus import Reading
-
-    reading = Reading(text, vocabulary)
-    ids = np.concatenate([np.zeros(0, np.int32), *reading.ids()], dtype=np.int32)
-    note = reading.account(unknown)
-    if note:
-        click.echo(note, err=True)
-    return ids
-
-
-def opening(vocabulary: Vocabulary) -> str:
-    """Return what a text without a prime goes on from: a newline, or the first character."""
-    return "\n" if "\n" in vocabulary.characters else vocabulary.characters[0]
-
-
-def decoded(piece: sampling.Drawn, vocabulary: Vocabulary) -> list[Drawn]:
-    """Return what was drawn in each text."""
-    return [
-        (vocabulary.decode(ids), nats.tolist())
-        for ids, nats in zip(piece.ids, piece.nats, strict=True)
-    ]
-
-
-def _stream(prime: str, drawn: Iterable[Drawn], config: SampleConfig) -> None:
+def _stream(prime: str, drawn: Iterable[Piece], config: SampleConfig) -> None:
     """Write one text as it comes."""
     colour = in_colour(wanted=config.color)
     try:
         if not config.hide_prime:
-            write(prime)
+            write_text(prime)
         stream(drawn, Ending(config.stop), colour=colour)
     finally:
         if sys.stdout.isatty():
@@ -200,13 +142,13 @@ class _Text:
         self.nats += nats
 
 
-def _whole(drawn: Iterator[list[Drawn]], config: SampleConfig) -> list[_Text]:
+def _whole(drawn: Iterator[list[Piece]], config: SampleConfig) -> list[_Text]:
     """Draw until every text has come to its end."""
     texts = [_Text(Ending(config.stop)) for _ in range(config.samples)]
     for pieces in drawn:
         for text, piece in zip(texts, pieces, strict=True):
             text.add(*text.ending.take(*piece))
-        if all(text.ending.found for text in texts):
+        if all(text.ending.complete for text in texts):
             break
     for text in texts:
         text.add(*text.ending.rest())
@@ -227,9 +169,9 @@ def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> 
         line = f"{config.separator}\n" if config.separator else ""
         content = shown[0] if len(shown) == 1 else line.join(f"{text}\n" for text in shown)
     if config.output:
-        write_to(config.output, content)
+        write_file(config.output, content)
     else:
-        write(content)
+        write_text(content)
 
 
 def _account(text: _Text, prime: str, seed: int, stream: int) -> dict[str, Any]:
@@ -238,7 +180,7 @@ def _account(text: _Text, prime: str, seed: int, stream: int) -> dict[str, Any]:
         "prime": prime,
         "seed": seed,
         "stream": stream,
-        "stop": "text" if text.ending.found else "length",
+        "stop": "text" if text.ending.complete else "length",
         "characters": len(text.text),
         "nats": math.fsum(text.nats),
     }

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from charlstm.cli.interrupt import interruptible
-from charlstm.cli.options import complete_file, options_of, record_of
-from charlstm.cli.output import check_file, write_to
-from charlstm.cli.progress import bar
-from charlstm.cli.stream import write
-from charlstm.config import ScoreConfig
-from charlstm.errors import CharlstmError
-from charlstm.history import bits_per_char
+from charlstm.cli._console import Console
+from charlstm.cli._options import (
+    FILE,
+    complete_file,
+    epoch_option,
+    options_of,
+    typed_epoch,
+    unknown_option,
+)
+from charlstm.cli._output import check_file, write_file
+from charlstm.cli._stream import write_text
+from charlstm.config import device_option
+from charlstm.options import option, record_of
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
-    from charlstm.checkpoint import Checkpoint
-    from charlstm.corpus import Ids
-    from charlstm.evaluation import Evaluation, Prediction
+    from charlstm.evaluation import Evaluation
+    from charlstm.scoring import Score
+    from charlstm.text.vocabulary import Vocabulary
 
-FEWEST = 2  # characters: one to predict from, one to predict
-PIECE = 1 << 20  # characters that are searched for line ends at a time
-LONGEST_WINDOW = 512  # characters
-WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """How a text is scored, and what is shown of it."""
+
+    batch_size: int | None = option(
+        None,
+        "Pieces of the text scored side by side, which is faster; each starts without context.",
+        low=1,
+    )
+    per_line: bool = option(default=False, help="Score every line, too, with its line end.")
+    json: bool = option(default=False, help="Print an object of JSON.")
+    html: str | None = option(
+        None, "Write a page that shades each character by its surprisal.", **FILE
+    )
+    unknown: str = unknown_option()
+    epoch: str = epoch_option()
+    device: str = device_option()
 
 
 @click.command()
@@ -57,184 +73,83 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     """
     if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
         raise click.UsageError("Give a text, or a checkpoint and a text.")
-    *checkpoint, text = arguments
-    config = record_of(ScoreConfig, values)
-    epoch_given = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
+    *named, text = arguments
+    _score(next(iter(named), None), text, record_of(ScoreConfig, values), typed_epoch(context))
 
-    from charlstm.runs import read_weights
 
-    named = next(iter(checkpoint), None)
-    weights, read = read_weights(named, config.epoch, epoch_given=epoch_given)
+def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:
+    """Score a text, and show what was asked for."""
+    from charlstm import scoring
+    from charlstm.pages.surprisal import GUESSES
+    from charlstm.run.find import load_checkpoint
+    from charlstm.text.source import open_once
+
+    path, checkpoint = load_checkpoint(named, epoch)
     if config.html:
-        check_file(config.html, weights, text)
-    click.echo(f"epoch {read.epoch} of {weights}", err=True)
-    with tempfile.TemporaryFile() as file:
-        ids, skipped = _encode(text, read, config, file)
-        _score(text, read, ids, skipped, config)
+        check_file(config.html, path, text)
+    click.echo(f"epoch {checkpoint.epoch} of {path}", err=True)
+    options = scoring.ScoreOptions(
+        batch_size=config.batch_size,
+        unknown=config.unknown,
+        per_line=config.per_line,
+        guesses=GUESSES if config.html else 0,
+        device=config.device,
+    )
+    with closing(Console()) as console:
+        progress = console.advancing("scoring")
+        result = scoring.score(checkpoint, open_once(text), options, progress)
+    if result.note:
+        click.echo(result.note, err=True)
+    if config.html:
+        _write_page(config.html, text, checkpoint.vocabulary, result)
+    for number, line in enumerate(result.lines, 1):
+        write_text(_line(number, line, config))
+    write_text(_summary(result, config))
 
 
-def _encode(
-    text: str, checkpoint: Checkpoint, config: ScoreConfig, file: BinaryIO
-) -> tuple[Ids, int]:
-    """Return the ids of a text, memory-mapped, and how many characters had to be left out.
+def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> None:
+    """Write the page that shades a text."""
+    from charlstm.pages.surprisal import surprisal_page
 
-    Raises CharlstmError for a text that cannot be scored.
-    """
-    import numpy as np
-
-    from charlstm.corpus import Reading, open_once
-    from charlstm.surprisal import MOST_CHARACTERS
-
-    reading = Reading(open_once(text), checkpoint.vocabulary)
-    try:
-        file.writelines(piece.tobytes() for piece in reading.ids())
-        file.flush()
-    except OSError as error:
-        raise CharlstmError(
-            f"{tempfile.gettempdir()}: no room for the encoded text: {error.strerror}; "
-            "name another folder in TMPDIR"
-        ) from None
-    note = reading.account(config.unknown)
-    if note:
-        click.echo(note, err=True)
-    count = file.tell() // checkpoint.vocabulary.id_dtype.itemsize
-    check_length(text, count)
-    if config.html and count > MOST_CHARACTERS:
-        raise CharlstmError(
-            f"{text}: {count:,} characters are too many for a page, which can have "
-            f"{MOST_CHARACTERS:,}; leave out --html, or take a part of the text"
-        )
-    return np.memmap(file, checkpoint.vocabulary.id_dtype, mode="r"), reading.skipped
+    assert result.details
+    # The bytes of a file's name can be no UTF-8.
+    name = "standard input" if text == "-" else os.fsencode(text).decode("utf-8", "replace")
+    summary = f"{result.bits_per_char:.4f} bits per character"
+    write_file(path, surprisal_page(vocabulary, result.details, name, summary))
 
 
-def check_length(name: str, count: int) -> None:
-    """Refuse a text of too few characters.
-
-    Raises CharlstmError.
-    """
-    if count < FEWEST:
-        raise CharlstmError(f"{name}: of one character or none there is nothing to predict")
-
-
-def _score(text: str, checkpoint: Checkpoint, ids: Ids, skipped: int, config: ScoreConfig) -> None:
-    """Score the ids of a text, and show what was asked for."""
-    from charlstm.evaluation import Evaluation, default_lanes
-    from charlstm.surprisal import GUESSES, Page
-
-    vocabulary, nats = checkpoint.vocabulary, 0.0
-    lanes = default_lanes(len(ids), config.batch_size or 1)
-    lines = _Lines(ids, vocabulary.characters.find("\n")) if config.per_line else None
-    guesses = min(GUESSES, len(vocabulary)) if config.html else 0
-    page = Page(vocabulary, ids, guesses) if config.html else None
-    for prediction in _predictions(checkpoint, ids, lanes, guesses, config.device):
-        nats += float(prediction.nats.sum())
-        for part in (lines, page):
-            if part:
-                part.add(prediction)
-    found = Evaluation(nats, len(ids) - 1, lanes)
-    if page and config.html:
-        # The bytes of a file's name can be no UTF-8.
-        name = "standard input" if text == "-" else os.fsencode(text).decode("utf-8", "replace")
-        write_to(config.html, page.html(name, f"{_bits(found):.4f} bits per character"))
-    for line, scored in lines.scores() if lines else ():
-        write(_line(line, scored, config))
-    write(_summary(found, skipped, config))
-
-
-def _predictions(
-    checkpoint: Checkpoint, ids: Ids, lanes: int, guesses: int, device: str
-) -> Iterator[Prediction]:
-    """Yield what the model makes of the text, window by window; a bar shows how far it is.
-
-    Raises CharlstmError if the device has too little memory.
-    """
-    from charlstm import backend
-    from charlstm.evaluation import predict
-    from charlstm.model import build_model
-
-    chosen, size = backend.select_device(device), len(checkpoint.vocabulary)
-    numbers = lanes * (size + 4 * checkpoint.model.units)  # of a column of a window
-    length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
-    terminal = sys.stderr.isatty()
-    with (
-        closing(bar("scoring", len(ids) - 1, " characters", delay=0.5, hidden=not terminal)) as b,
-        backend.named_memory(f"--batch-size (now {lanes} pieces)"),
-    ):
-        model = build_model(checkpoint.model, size, batch_size=lanes, cudnn=chosen.cudnn)
-        model.set_arrays(checkpoint.arrays)
-        found = predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
-        for prediction in interruptible(found):
-            yield prediction
-            b.update(sum(count for _, _, count in prediction.spans))
-
-
-class _Lines:
-    """The scores of the lines of a text, each with its line end."""
-
-    def __init__(self, ids: Ids, newline: int) -> None:
-        import numpy as np
-
-        ends = [
-            np.flatnonzero(ids[start : start + PIECE] == newline) + start + 1
-            for start in range(0, len(ids), PIECE)
-        ]
-        starts = np.concatenate([[0], *ends])
-        self._starts = starts[starts < len(ids)]  # nothing is behind the last line end
-        self._counts = np.diff(self._starts, append=len(ids))
-        self._counts[0] -= 1  # the first character is not predicted
-        self._nats = np.zeros(len(self._starts))
-
-    def add(self, prediction: Prediction) -> None:
-        """Add the nats of a window."""
-        import numpy as np
-
-        for row, first, count in prediction.spans:
-            places = np.arange(first, first + count)
-            lines = np.searchsorted(self._starts, places, "right") - 1
-            np.add.at(self._nats, lines, prediction.nats[row, :count])
-
-    def scores(self) -> Iterator[tuple[int, Evaluation]]:
-        """Yield each line's number, from 1, and its score."""
-        from charlstm.evaluation import Evaluation
-
-        for line, (nats, count) in enumerate(zip(self._nats, self._counts, strict=True), 1):
-            yield line, Evaluation(float(nats), int(count), 1)
-
-
-def _line(line: int, found: Evaluation, config: ScoreConfig) -> str:
+def _line(number: int, line: Evaluation, config: ScoreConfig) -> str:
     """Return what is shown of one line; of one without a prediction, there is no mean."""
     if config.json:
-        return f"{json.dumps({'line': line, **_account(found)})}\n"
-    bits = f"{_bits(found):.4f}" if found.characters else "-"
-    heading = "    line  characters  bits per character\n" if line == 1 else ""
-    return f"{heading}{line:8}  {found.characters:10}  {bits:>18}\n"
+        return f"{json.dumps({'line': number, **_record(line)})}\n"
+    bits = f"{line.bits_per_char:.4f}" if line.characters else "-"
+    heading = "    line  characters  bits per character\n" if number == 1 else ""
+    return f"{heading}{number:8}  {line.characters:10}  {bits:>18}\n"
 
 
-def _summary(found: Evaluation, skipped: int, config: ScoreConfig) -> str:
+def _summary(result: Score, config: ScoreConfig) -> str:
     """Return what is shown of the whole text."""
+    whole = result.whole
     if config.json:
-        return f"{json.dumps({**_account(found), 'skipped': skipped, 'lanes': found.lanes})}\n"
+        record = {**_record(whole), "skipped": result.skipped, "lanes": whole.lanes}
+        return f"{json.dumps(record)}\n"
     rows = {
-        "bits per character": f"{_bits(found):.4f}",
-        "nats per character": f"{found.nats_per_char:.4f}",
-        "characters": f"{found.characters:,}",
-        "skipped": f"{skipped:,}",
-        "lanes": f"{found.lanes:,}",
+        "bits per character": f"{whole.bits_per_char:.4f}",
+        "nats per character": f"{whole.nats_per_char:.4f}",
+        "characters": f"{whole.characters:,}",
+        "skipped": f"{result.skipped:,}",
+        "lanes": f"{whole.lanes:,}",
     }
     width = max(map(len, rows.values()))
     table = "".join(f"{name:18}  {value:>{width}}\n" for name, value in rows.items())
     return ("\n" if config.per_line else "") + table
 
 
-def _account(found: Evaluation) -> dict[str, Any]:
+def _record(evaluation: Evaluation) -> dict[str, Any]:
     """Return a score for JSON."""
-    some = found.characters > 0
+    predicted = evaluation.characters > 0
     return {
-        "characters": found.characters,
-        "nats_per_char": found.nats_per_char if some else None,
-        "bits_per_char": _bits(found) if some else None,
+        "characters": evaluation.characters,
+        "nats_per_char": evaluation.nats_per_char if predicted else None,
+        "bits_per_char": evaluation.bits_per_char if predicted else None,
     }
-
-
-def _bits(found: Evaluation) -> float:
-    return bits_per_char(found.nats_per_char)

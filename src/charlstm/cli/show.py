@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlstm.cli.chart import MARK, Chart, Points
-from charlstm.cli.options import complete_file, options_of, record_of
-from charlstm.cli.progress import architecture
-from charlstm.config import ShowConfig, TrainConfig, options
-from charlstm.history import Epoch, best, bits_per_char, epochs, steps
+from charlstm.architecture import parameters
+from charlstm.cli._chart import MARK, Chart, Points
+from charlstm.cli._options import complete_file, json_option, options_of
+from charlstm.cli._summary import architecture
+from charlstm.config import TrainConfig
+from charlstm.options import options, record_of
+from charlstm.run.history import Epoch, best, bits_per_char, epochs, steps
 
 if TYPE_CHECKING:
-    from charlstm.checkpoint import Checkpoint  # for real only when a command runs: h5py
+    from charlstm.run.description import Description  # for real only when a command runs: h5py
 
 NARROWEST, WIDEST, HEIGHT = 40, 100, 13  # of the curve, in characters
 LABEL = 12  # characters of a line's label
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """How a run is shown."""
+
+    json: bool = json_option()
 
 
 @click.command()
@@ -42,18 +51,18 @@ def show(checkpoint: str | None, **values: Any) -> None:
     charlstm show
     charlstm show checkpoints/input --json | jq .best_epoch
     """
-    found = _look(checkpoint)
+    view = _view(checkpoint)
     if record_of(ShowConfig, values).json:
-        click.echo(json.dumps(_record(found), allow_nan=False))  # ASCII, whatever the locale
+        click.echo(json.dumps(_record(view), allow_nan=False))  # ASCII, whatever the locale
     else:
         encoding = sys.stdout.encoding or "ascii"
         width = max(NARROWEST, shutil.get_terminal_size().columns)
-        text = "\n".join(_page(found, width, plain="utf" not in encoding.lower())) + "\n"
+        text = "\n".join(_page(view, width, plain="utf" not in encoding.lower())) + "\n"
         click.echo(text.encode(encoding, "backslashreplace"), nl=False)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _View:
     """What there is to show.
 
     ``steps`` are the steps that the history has, as (epoch, step, loss); ``written`` is when its
@@ -61,20 +70,20 @@ class _Found:
     """
 
     path: Path
-    checkpoint: Checkpoint
+    description: Description
     epochs: list[Epoch]
     steps: list[tuple[int, int, float]]
     written: str = ""
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the training, as far as the file has what they can be."""
-        kept = self.checkpoint.training
+        kept = self.description.training
         known = (item for item in options(TrainConfig) if item.name in kept)
         return {i.name: kept[i.name] for i in known if not i.problem(kept[i.name])}
 
     def versions(self) -> dict[str, str]:
         """Return what computed."""
-        return {_line(name): _line(value) for name, value in self.checkpoint.versions.items()}
+        return {_line(name): _line(value) for name, value in self.description.versions.items()}
 
     def steps_ahead(self) -> tuple[int, int, float] | None:
         """Return the last step, if its epoch is not finished."""
@@ -82,20 +91,20 @@ class _Found:
         return self.steps[-1] if self.steps and self.steps[-1][0] > done else None
 
 
-def _look(checkpoint: str | None) -> _Found:
+def _view(named: str | None) -> _View:
     """Read all but the arrays of a run or of a weights file.
 
     Raises CharlstmError if there is none.
     """
-    from charlstm import checkpoint as checkpoints
-    from charlstm.runs import find_run
+    from charlstm.run.find import find_run
+    from charlstm.run.weights_reader import read_description
 
-    place = find_run(checkpoint)
+    place = find_run(named)
     if isinstance(place, Path):
-        file = checkpoints.read(place, arrays=False)
+        file = read_description(place)
         losses = file.metrics.get("train_loss"), file.metrics.get("valid_loss")
-        return _Found(place, file, [] if file.resume else [Epoch(file.epoch, *losses)], [])
-    file, problem = place.last_state(arrays=False)
+        return _View(place, file, [] if file.position else [Epoch(file.epoch, *losses)], [])
+    file, problem = place.last_description()
     if problem and place.resume_path.exists():
         click.echo(f"charlstm: {problem}; shown is the newest good epoch's", err=True)
     lines, _ = place.history()
@@ -104,52 +113,48 @@ def _look(checkpoint: str | None) -> _Found:
         match line:
             case {"clock": {"at": str(at)}}:
                 written = _line(at)
-    return _Found(place.path, file, epochs(lines), steps(lines), written)
+    return _View(place.path, file, epochs(lines), steps(lines), written)
 
 
-def _record(found: _Found) -> dict[str, Any]:
+def _record(view: _View) -> dict[str, Any]:
     """Return what is shown, for JSON."""
-    from charlstm.checkpoint import parameters
-
-    file, ahead = found.checkpoint, found.steps_ahead()
+    file, ahead = view.description, view.steps_ahead()
     return {
-        "path": str(found.path),
+        "path": str(view.path),
         "epoch": file.epoch,
         "model": asdict(file.model),
         "parameters": parameters(file.model, len(file.vocabulary)),
         "vocabulary": file.vocabulary.characters,
-        "training": found.settings(),
-        "versions": found.versions(),
-        "epochs": [asdict(epoch) for epoch in found.epochs],
-        "best_epoch": best(found.epochs),
+        "training": view.settings(),
+        "versions": view.versions(),
+        "epochs": [asdict(epoch) for epoch in view.epochs],
+        "best_epoch": best(view.epochs),
         "step": dict(zip(("epoch", "step", "loss"), ahead, strict=True)) if ahead else None,
-        "written": found.written or None,
+        "written": view.written or None,
     }
 
 
-def _page(found: _Found, width: int, *, plain: bool) -> Iterator[str]:
+def _page(view: _View, width: int, *, plain: bool) -> Iterator[str]:
     """Yield the lines of what is shown."""
-    from charlstm.checkpoint import parameters
-
-    file = found.checkpoint
+    file = view.description
     characters = file.vocabulary.characters
     count = f"{len(characters):,} characters: "
-    settings = (f"{name} {value}" for name, value in found.settings().items() if value is not None)
-    yield _line(found.path)
+    settings = (f"{name} {value}" for name, value in view.settings().items() if value is not None)
+    yield _line(view.path)
     for label, text in {
         "model": f"{architecture(file.model)}: {parameters(file.model, len(characters)):,} "
         "parameters",
         "settings": ", ".join(settings),
-        "versions": ", ".join(f"{name} {value}" for name, value in found.versions().items()),
-        "trained": _progress(found),
+        "versions": ", ".join(f"{name} {value}" for name, value in view.versions().items()),
+        "trained": _progress(view),
     }.items():
         yield from textwrap.wrap(
             text, width, initial_indent=f"{label}:".ljust(LABEL), subsequent_indent=" " * LABEL
         )
     yield "vocabulary:".ljust(LABEL) + count + _shortened(characters, width - LABEL - len(count))
-    if found.epochs:
-        yield from ["", *_table(found.epochs)]
-    chart = _chart(found, plain=plain)
+    if view.epochs:
+        yield from ["", *_table(view.epochs)]
+    chart = _chart(view, plain=plain)
     if chart:
         marks = f", {MARK} validation" if chart.marks else ""
         yield ""
@@ -157,26 +162,26 @@ def _page(found: _Found, width: int, *, plain: bool) -> Iterator[str]:
         yield from chart.rows(min(width, WIDEST), HEIGHT)
 
 
-def _progress(found: _Found) -> str:
+def _progress(view: _View) -> str:
     """Say how far the training is."""
-    if not found.written:
-        match found.checkpoint.resume and found.checkpoint.resume.position:
+    if not view.written:
+        match view.description.position:
             case {"epoch": int(epoch), "step": int(step)}:
                 return f"until epoch {epoch:,}, step {step:,}"
-        return f"epoch {found.checkpoint.epoch:,}"
-    count, wanted = len(found.epochs), found.settings().get("epochs")
+        return f"epoch {view.description.epoch:,}"
+    count, wanted = len(view.epochs), view.settings().get("epochs")
     words = f"{count:,} of {wanted:,} epochs" if wanted else f"{count:,} epochs"
-    ahead = found.steps_ahead()
+    ahead = view.steps_ahead()
     if ahead:
         words += "; epoch {:,}, step {:,}: loss {:.4f}".format(*ahead)
-    return f"{words}; last line of its history at {found.written}"
+    return f"{words}; last line of its history at {view.written}"
 
 
-def _table(found: list[Epoch]) -> Iterator[str]:
+def _table(finished: list[Epoch]) -> Iterator[str]:
     """Yield a row for each epoch."""
-    chosen = best(found)
+    chosen = best(finished)
     yield "epoch    train  validation  bits per character  characters/s  seconds"
-    for e in found:
+    for e in finished:
         loss = e.train_loss if e.valid_loss is None else e.valid_loss
         cells = (
             (e.train_loss, 7, 4),
@@ -193,16 +198,16 @@ def _cell(value: float | None, width: int, digits: int) -> str:
     return "-".rjust(width) if value is None else f"{value:{width},.{digits}f}"
 
 
-def _chart(found: _Found, *, plain: bool) -> Chart | None:
+def _chart(view: _View, *, plain: bool) -> Chart | None:
     """Return the curves of the epochs; while there are not two of these, that of the steps."""
-    train: Points = [(e.epoch, e.train_loss) for e in found.epochs if e.train_loss is not None]
-    valid: Points = [(e.epoch, e.valid_loss) for e in found.epochs if e.valid_loss is not None]
+    train: Points = [(e.epoch, e.train_loss) for e in view.epochs if e.train_loss is not None]
+    valid: Points = [(e.epoch, e.valid_loss) for e in view.epochs if e.valid_loss is not None]
     if len(train) > 1:
-        ends = f"epoch {found.epochs[0].epoch:,}", f"epoch {found.epochs[-1].epoch:,}"
+        ends = f"epoch {view.epochs[0].epoch:,}", f"epoch {view.epochs[-1].epoch:,}"
         return Chart(train, valid, ends, bits_per_char, plain)
-    if len(found.steps) > 1:
-        train = [(i, loss) for i, (_, _, loss) in enumerate(found.steps)]
-        first, last = (f"epoch {e:,}, step {s:,}" for e, s, _ in (found.steps[0], found.steps[-1]))
+    if len(view.steps) > 1:
+        train = [(i, loss) for i, (_, _, loss) in enumerate(view.steps)]
+        first, last = (f"epoch {e:,}, step {s:,}" for e, s, _ in (view.steps[0], view.steps[-1]))
         return Chart(train, [], (first, last), bits_per_char, plain)
     return None
 

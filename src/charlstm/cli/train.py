@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import sys
-from dataclasses import asdict, replace
-from importlib.util import find_spec
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +13,28 @@ import click
 from click.core import ParameterSource
 
 from charlstm import __version__
-from charlstm.cli import interrupt
-from charlstm.cli.options import complete_config, complete_file, options_of
-from charlstm.cli.progress import Progress
-from charlstm.cli.settings import DEMO, RECORDS, Command, Settings, settings, settings_of_run
-from charlstm.config import preset_for, read_toml, to_toml
-from charlstm.errors import CharlstmError
+from charlstm.cli import _interrupt
+from charlstm.cli._console import Console
+from charlstm.cli._eta import Eta
+from charlstm.cli._options import TYPED, complete_config, complete_file, flag, options_of
+from charlstm.cli._summary import epoch_line, needs, step_line, summary
+from charlstm.config import DEMO, LENGTH, TEMPERATURE, read_config
+from charlstm.training import start
+from charlstm.training.schedule import total_steps
+from charlstm.training.settings import RECORDS, Hooks, Request
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
-    from charlstm.backend import Device
-    from charlstm.corpus import Corpus, Text
-    from charlstm.events import Events
-    from charlstm.run_folder import RunFolder
-    from charlstm.trainer import Trainer
-    from charlstm.training import Job
+    from charlstm.sampling import Sampler
+    from charlstm.training.loop import Training
+    from charlstm.training.reports import Ended, EpochReport, StepReport
 
-
-TYPED = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
+SECONDS_BETWEEN_LINES = 600  # in a log file, within an epoch
 
 
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
-    """Make a saved command line the defaults of this one; the demo has its own."""
-    name = name or (DEMO if context.params.get("demo") else None)
+    """Make a saved command line the defaults of this one."""
     if name:
-        context.default_map = read_toml(name, RECORDS)
+        context.default_map = read_config(name, RECORDS)
     return name
 
 
@@ -46,7 +43,6 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 @click.option(
     "--demo",
     is_flag=True,
-    is_eager=True,
     help="Train on the help pages of this Python, with the configuration 'demo'.",
 )
 @click.option(
@@ -72,171 +68,151 @@ def train(
     charlstm sample "$model" --prime "LSTM based"
 
     With --resume, the same command goes on where a training was stopped, by Ctrl+C or anything
-    else, and ends with the very weights of one that never was.
+    else, and ends with the same weights as an uninterrupted run.
     """
     if demo == (text is not None):
         raise click.UsageError("Give one text file, or --demo.")
     sources = {name: context.get_parameter_source(name) for name in values}
-    typed = {n for n, source in sources.items() if source in TYPED}
-    theirs = context.get_parameter_source("config") in TYPED
-    saved = {n for n, s in sources.items() if theirs and s is ParameterSource.DEFAULT_MAP}
-    command = Command(text, config, values, typed, typed | saved)
-    if command.place.resume and command.place.overwrite:
+    typed = {name: values[name] for name, source in sources.items() if source in TYPED}
+    saved = {n: values[n] for n, s in sources.items() if s is ParameterSource.DEFAULT_MAP}
+    request = Request(text, typed, config, saved)
+    if request.place.resume and request.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
-    if command.place.tensorboard and find_spec("tensorboard") is None:
-        raise CharlstmError(
-            "--tensorboard: TensorBoard is missing; pip install 'charlstm[tensorboard]'"
-        )
-    old = _old_run(command.folder) if command.place.resume else None
-    with contextlib.closing(Progress()) as progress:
-        progress.say(
-            f"charlstm {__version__}: {'going on with' if old else 'training on'} {text or DEMO}, "
-            f"{'in' if old else 'into'} {command.folder}"
-        )
-        _train(command, progress, old)
+    with closing(Console()) as console:
+        console.say(f"charlstm {__version__}: {_doing(request)}")
+        hooks = Hooks(_interrupt.pressed, console.advancing("encoding", "B"))
+        with start(request, hooks) as training:
+            _show(training, request, console)
+            best = training.run_folder.choose("best")
+    sys.stdout.buffer.write(os.fsencode(best) + b"\n")  # a path is bytes
 
 
-def _old_run(folder: Path) -> RunFolder | None:
-    """Return the run that a folder holds, or None."""
-    from charlstm.run_folder import RunFolder
+def _doing(request: Request) -> str:
+    """Say what will be done, as far as is known before the text is read."""
+    from charlstm.run.folder import RunFolder
 
-    run = RunFolder(folder)
-    return run if run.exists() else None
-
-
-def _train(command: Command, progress: Progress, old: RunFolder | None) -> None:
-    from charlstm import corpus as corpora
-    from charlstm.run_folder import new_run, old_run, writing
-    from charlstm.runs import read_weights
-
-    chosen = settings_of_run(old, command) if old else settings(command)
-    base = None
-    if chosen.config.init_from and not old:
-        _, base = read_weights(chosen.config.init_from, "best", epoch_given=False)
-        settings(command, base=base)  # refuses before the text is read, which can take long
-    folder, text = command.folder, command.text
-    opened = corpora.open_text(text) if text else corpora.demo_text()
-    with old_run(folder) if old else new_run(folder, overwrite=command.place.overwrite) as run:
-        with writing(folder):
-            corpus = _corpus(
-                opened, run, progress, "" if base is None else base.vocabulary.characters
-            )
-        if not old:
-            count = corpora.training_characters(len(corpus.ids), chosen.config.validation)
-            preset = None if command.config else preset_for(count)
-            chosen = settings(command, preset=preset, base=base)
-            progress.describe_settings(command.config, preset, count)
-        _train_on(corpus, command, chosen, progress, run)
-    sys.stdout.buffer.write(os.fsencode(run.choose("best")) + b"\n")  # a path is bytes
+    text, folder = request.text or DEMO, request.folder
+    if request.place.resume and RunFolder(folder).exists():
+        return f"going on with {text}, in {folder}"
+    return f"training on {text}, into {folder}"
 
 
-def _train_on(
-    corpus: Corpus, command: Command, chosen: Settings, progress: Progress, run: RunFolder
+def _show(training: Training, request: Request, console: Console) -> None:
+    """Run a training and show how it goes, to its end.
+
+    Raises KeyboardInterrupt where it was stopped.
+    """
+    from charlstm.training.reports import Ended, EpochReport, Note
+
+    unfinished = training.finished is None
+    for line in (*summary(training), *(needs(training) if unfinished else ())):
+        console.say(line)
+    view = _View(training, console)
+    for report in training.run():
+        _interrupt.defer()  # there is something to save now
+        match report:
+            case EpochReport():
+                view.show_epoch(report)
+            case Note(text):
+                console.say(f"note:    {text}")
+            case Ended():
+                _end(report, training, request, console, begun=unfinished)
+            case _:
+                view.show_step(report)
+
+
+def _end(
+    ended: Ended, training: Training, request: Request, console: Console, *, begun: bool
 ) -> None:
-    from charlstm import corpus as corpora
-    from charlstm.batches import Windows
+    """Say why a training is at its end, and how to go on.
 
-    model, config, vocabulary = chosen.model, chosen.config, corpus.vocabulary
-    needed = config.batch_size * config.sequence_length + 1
-    parts = corpora.split(corpus.ids, config.validation, needed=needed)
-    windows = Windows(parts[0], config.batch_size, config.sequence_length)
-    progress.describe_text(corpus, windows, parts[1])
-    progress.describe_warmup(config, windows)
-    if chosen.base:
-        progress.describe_base(chosen.base, corpus)
-
-    from charlstm import backend, finetuning, trainer, training
-    from charlstm.events import Events
-
-    device = backend.select_device(command.place.device)
-    precision = backend.choose_precision(config.precision, device)
-    config = replace(config, precision=precision)
-    progress.describe_model(model, vocabulary, f"{device.name}, {precision}")
-    job = training.Job(model, vocabulary, parts, run, corpus.sha256, stopped=interrupt.pressed)
-    if chosen.base:
-        job = replace(job, init=finetuning.fit(chosen.base, vocabulary))
-    if chosen.old:
-        checkpoint, problem = run.last_state()
-        at = training.position(checkpoint, job)
-        progress.describe_position(at, checkpoint, training.versions())
-        if problem:
-            lost = training.steps_lost(at, job, windows.steps)
-            progress.warn_of_loss(problem, checkpoint.epoch, lost)
-        job = replace(job, resume=checkpoint, at=at)
-    if job.at and training.finished(job.at, config, windows, run):
-        progress.say(
+    Raises KeyboardInterrupt where it was stopped.
+    """
+    config = training.config
+    if ended.reason == "stopped":
+        console.say(f"saved; go on with: {_again(request)}")
+        raise KeyboardInterrupt
+    if not begun and ended.reason == "max_steps":
+        console.say(
             f"finished already: --max-steps {config.max_steps} is reached; --init-from begins "
             "another run with its weights"
-            if training.out_of_steps(job.at, config, windows)
-            else "finished already; --epochs and --patience can be raised"
         )
-        return
-    run.write_config(to_toml({**asdict(model), **asdict(config)}))
-    made = trainer.make_trainer(model, config, len(vocabulary), device)
-    progress.describe_needs(
-        training.memory(made, job, device), training.forecast(made, job), device
-    )
-    progress.follow(config, windows, made.steps_per_call)
-    limit = config.max_steps
-    events = Events(run, windows.steps, limit) if command.place.tensorboard else None
-    _follow(made, job, progress, device, events)
-    if training.out_of_patience(config, run):
-        progress.say(f"no better validation loss for {config.patience} epochs: the end")
-    elif interrupt.pressed():
-        progress.say(f"saved; go on with: {command.again()}")
-        raise KeyboardInterrupt
+    elif not begun:
+        console.say("finished already; --epochs and --patience can be raised")
+    elif ended.reason == "patience":
+        console.say(f"stopped early: validation loss has not improved for {config.patience} epochs")
 
 
-def _follow(
-    made: Trainer, job: Job, progress: Progress, device: Device, events: Events | None
-) -> None:
-    """Train; show what comes, on the terminal and in files that are there to be looked at."""
-    from charlstm.training import EpochReport, train
-
-    sampler = None
-    for report in train(made, job):
-        interrupt.defer()  # there is something to save now
-        progress.show(report)
-        if isinstance(report, EpochReport):
-            with progress.aside("no loss.png"):
-                _draw(job.run)
-            with progress.aside("no sample"):
-                sampler = progress.show_sample(report.path, sampler, cudnn=device.cudnn)
-        elif report.step % made.config.log_every:
-            continue
-        if events:
-            with progress.aside("no event file"):
-                events.follow()
-
-
-def _draw(run: RunFolder) -> None:
-    """Draw the losses of the epochs there are."""
-    from charlstm import history, report
-
-    run.write_picture(report.loss_png(history.epochs(run.history()[0])))
-
-
-def _corpus(opened: Text, run: RunFolder, progress: Progress, more: str) -> Corpus:
-    """Return the text's ids: those the run has, of the run it replaces, or encoded now.
-
-    ``more`` are the characters that a new run's vocabulary has beside those of the text.
-
-    Raises CharlstmError if an old run has those of another text.
-    """
-    from charlstm import corpus as corpora
-
-    old = run.kept is run
-    identity = run.kept.read_corpus()
-    corpus = corpora.reuse(opened, run.kept.ids_path, identity, more=None if old else more)
-    if corpus:
-        run.keep_ids()
-    elif old and not corpora.is_of(opened, identity):
-        raise CharlstmError(
-            f"{opened.name}: not the text that the run in {run.path} was begun with, or its "
-            "corpus.json is damaged; train another run with --run, or begin with --overwrite"
-        )
+def _again(request: Request) -> str:
+    """Return what to type to go on."""
+    place = request.place
+    words = ["charlstm", "train"]
+    options = ["--resume"]
+    for name in ("run", "device"):
+        if name in request.given:
+            options += [flag(name), str(request.given[name])]
+    if place.tensorboard:
+        options.append("--tensorboard")
+    if request.text is None:
+        words += ["--demo", *options]
+    elif request.text.startswith("-"):  # which would be taken for an option
+        words += [*options, "--", request.text]
     else:
-        more = identity["vocabulary"] if old else more
-        corpus = corpora.encode(opened, run.ids_path, progress.encoding(opened), more=more)
-    run.write_corpus(corpus.identity())
-    return corpus
+        words += [request.text, *options]
+    return shlex.join(words)
+
+
+class _View:
+    """The reports of one training, as they come."""
+
+    def __init__(self, training: Training, console: Console) -> None:
+        self._training = training
+        self._console = console
+        self._sampler: Sampler | None = None
+        self._problems: set[str] = set()
+        steps = training.windows.steps
+        total = total_steps(training.config, steps)
+        self._eta = Eta(total, steps, training.trainer.steps_per_call)
+
+    def show_step(self, report: StepReport) -> None:
+        """Show how far the training is."""
+        line = self._eta.after(report)
+        if line:
+            self._console.say(line)
+        size = self._training.windows.step_size
+        total, done = report.steps * size, (report.step - 1) * size
+        bar = self._console.bar(f"epoch {report.epoch}", total, " characters", first=done)
+        if bar is not None:
+            bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
+            bar.update(size)
+        elif self._console.silence() >= SECONDS_BETWEEN_LINES:
+            self._console.say(step_line(report))
+
+    def show_epoch(self, report: EpochReport) -> None:
+        """Show the losses of an epoch, and a text that its weights write."""
+        self._console.say(epoch_line(report, self._training.config.epochs))
+        try:
+            self._console.say(self._sample(report.path) + "\n")
+        except Exception as error:  # noqa: BLE001 - a sample is worth no training's end
+            problem = " ".join(str(error).split()) or type(error).__name__
+            if problem not in self._problems:
+                self._console.say(f"note:    no sample: {problem}")
+            self._problems.add(problem)
+
+    def _sample(self, path: Path) -> str:
+        """Return a text that the weights of an epoch write."""
+        from charlstm.run.weights_reader import read_checkpoint
+        from charlstm.sampling import Sampler
+
+        checkpoint = read_checkpoint(path)
+        if self._sampler is None:
+            self._sampler = Sampler(checkpoint, on_gpu=self._training.device.on_gpu)
+        self._sampler.set_weights(checkpoint)
+        vocabulary = checkpoint.vocabulary
+        pieces = self._sampler.sample(
+            vocabulary.encode(vocabulary.opening()),
+            LENGTH,
+            temperature=TEMPERATURE,
+            seed=self._training.config.seed,
+        )
+        return "".join(vocabulary.decode(piece.ids[0]) for piece in pieces)

@@ -13,23 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm import __version__
-from charlstm.checkpoint import Checkpoint
-from charlstm.config import ModelConfig
+from charlstm.architecture import LayerWeights, ModelConfig, Weights, state_names
 from charlstm.errors import CharlstmError
+from charlstm.run.weights import Array, Checkpoint
 
 FORMAT = 1
 LARGEST = 2**31 - 2**24  # bytes of weights in a flatbuffer or a protocol buffer, which end at 2 GB
 MEMBER = "charlstm.json"  # the description, where a format holds files
 KEY = "charlstm"  # the name of the description, where a format has names, and of the graph
-STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 
-Array = NDArray[np.float32]
 # What is loaded from an artifact: ids (1, T), int32, and states -> logits (1, T, V) and states.
 Step = Callable[[NDArray[np.int32], list[Array]], tuple[Array, list[Array]]]
 
 
 @dataclass(frozen=True)
-class Weights:
+class Stored:
     """One array of the weights as it is stored: ``values`` times ``scales``.
 
     ``values`` are float32, float16 or int8; these have a scale of their own for each column, of
@@ -47,27 +45,16 @@ class Weights:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model on its way out; ``layers`` has kernel, recurrent kernel and bias of each."""
+    """A model on its way out."""
 
     model: ModelConfig
     vocab_size: int
-    layers: list[tuple[Weights, Weights, Weights]]
-    dense: tuple[Weights, Weights]
+    weights: Weights[Stored]
     description: str  # JSON
 
-    def weights(self) -> dict[str, Weights]:
-        """Return all arrays by name, in the order of a weights file."""
-        parts = ("kernel", "recurrent", "bias")
-        named = {
-            f"{part}_{number}": weights
-            for number, layer in enumerate(self.layers, 1)
-            for part, weights in zip(parts, layer, strict=True)
-        }
-        return named | {"dense_kernel": self.dense[0], "dense_bias": self.dense[1]}
-
-    def arrays(self) -> list[Array]:
-        """Return the weights that it computes with, in the order of a weights file."""
-        return [weights.array() for weights in self.weights().values()]
+    def arrays(self) -> Weights[Array]:
+        """Return the weights that it computes with."""
+        return self.weights.map(Stored.array)
 
 
 def check_size(artifact: Artifact, name: str) -> None:
@@ -75,16 +62,12 @@ def check_size(artifact: Artifact, name: str) -> None:
 
     Raises CharlstmError.
     """
-    if sum(weights.values.nbytes for weights in artifact.weights().values()) > LARGEST:
+    if sum(stored.values.nbytes for stored in artifact.weights) > LARGEST:
         raise CharlstmError(
-            f"--format {name}: files of this format end at 2 GB, which these weights exceed; "
-            "choose a smaller --precision, or saved-model, keras or numpy"
+            f"{name}: files of this format end at 2 GB, which these weights exceed",
+            "choose a smaller {precision}, or saved-model, keras or numpy",
+            option="format",
         )
-
-
-def state_names(model: ModelConfig) -> list[str]:
-    """Return the names of the states, in order: h_1, c_1, h_2 and so on."""
-    return [f"{name}_{number + 1}" for number in range(model.layers) for name in STATES[model.cell]]
 
 
 def input_names(model: ModelConfig) -> list[str]:
@@ -107,12 +90,14 @@ def make(checkpoint: Checkpoint, precision: str) -> Artifact:
 
     Raises CharlstmError for a weight that the precision cannot hold.
     """
-    *rest, kernel, bias = checkpoint.arrays
-    layers = [
-        (_store(rest[i], precision), _store(rest[i + 1], precision), Weights(rest[i + 2]))
-        for i in range(0, len(rest), 3)
-    ]
-    dense = _store(kernel, precision), Weights(bias)
+    weights = checkpoint.weights
+    layers = (
+        LayerWeights(
+            _store(layer.kernel, precision), _store(layer.recurrent, precision), Stored(layer.bias)
+        )
+        for layer in weights.layers
+    )
+    dense = _store(weights.dense_kernel, precision), Stored(weights.dense_bias)
     description = {
         "format": FORMAT,
         "charlstm": __version__,
@@ -128,18 +113,21 @@ def make(checkpoint: Checkpoint, precision: str) -> Artifact:
         "clock": dict(checkpoint.clock),
     }
     size = len(checkpoint.vocabulary)
-    return Artifact(checkpoint.model, size, layers, dense, json.dumps(description))
+    stored = Weights(tuple(layers), *dense)
+    return Artifact(checkpoint.model, size, stored, json.dumps(description))
 
 
-def _store(matrix: Array, precision: str) -> Weights:
+def _store(matrix: Array, precision: str) -> Stored:
     if precision == "int8":
         # Symmetric, a scale for each column: one output's weights are of one size.
         largest = np.abs(matrix).max(axis=0, keepdims=True)
         scales = (largest / 127).astype(np.float32)
         scales = np.where(scales > 0, scales, np.float32(1))
-        return Weights(np.round(matrix / scales).astype(np.int8), scales)
+        return Stored(np.round(matrix / scales).astype(np.int8), scales)
     with np.errstate(over="ignore"):
         stored = matrix.astype(precision)
     if not np.isfinite(stored).all():
-        raise CharlstmError(f"--precision {precision}: weights are too large for it; use float32")
-    return Weights(stored)
+        raise CharlstmError(
+            f"{precision}: weights are too large for it", "use float32", option="precision"
+        )
+    return Stored(stored)

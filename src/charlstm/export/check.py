@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import tf
-from charlstm.checkpoint import Checkpoint
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
-from charlstm.export.artifact import Array, Artifact, Step, zero_state
-from charlstm.model import build_model
+from charlstm.export.artifact import Artifact, Step, zero_state
+from charlstm.network.backend import tf
+from charlstm.network.model import build_model
+from charlstm.run.weights import Array, Checkpoint
 
 PRIME = 200  # characters at most, of all that the vocabulary has
 CHARACTERS = 200  # that the model writes behind it
@@ -47,7 +47,7 @@ def compare(
 
     Raises CharlstmError for a model whose numbers overflow.
     """
-    model = build_model(artifact.model, artifact.vocab_size, batch_size=1, cudnn=False)
+    model = build_model(artifact.model, artifact.vocab_size, batch_size=1, on_gpu=False)
     model.set_arrays(artifact.arrays())
     # Traced once: 400 steps outside of a graph take seconds.
     read = tf.function(
@@ -60,11 +60,11 @@ def compare(
     difference, equal = 0.0, True
     for count in range(len(prime) + characters):
         ids = np.array([[prime[count] if count < len(prime) else following]], np.int32)
-        logits, found = step(ids, states)
+        logits, after = step(ids, states)
         expected, states = read(ids).numpy(), model.state()
         if not all(np.isfinite(array).all() for array in (expected, *states)):
             raise CharlstmError("the model itself overflows on a text of its own")
-        apart = [_apart(logits[0, 0], expected), *map(_apart, found, states)]
+        apart = [_apart(logits[0, 0], expected), *map(_apart, after, states)]
         difference = max(difference, *(far for far, _ in apart))
         following, other = int(expected.argmax()), int(logits[0, 0].argmax())
         gap = expected[following] - expected[other]
@@ -84,33 +84,32 @@ def check(step: Step, artifact: Artifact, tick: Tick = lambda _: None) -> Compar
 
     Raises CharlstmError.
     """
-    found = compare(step, artifact, tick=tick)
-    if not found.equal:
+    comparison = compare(step, artifact, tick=tick)
+    if not comparison.equal:
         raise CharlstmError(
-            "what was made is not what the model is: logits or states differ by up to "
-            f"{found.difference:.2g}; nothing was written"
+            "the exported model disagrees with the original: logits or states differ by up to "
+            f"{comparison.difference:.2g}; nothing was written"
         )
-    return found
+    return comparison
 
 
-def _apart(found: Array, expected: Array) -> tuple[float, float]:
+def _apart(computed: Array, expected: Array) -> tuple[float, float]:
     """Return how far two arrays are apart at most, and how far they may be."""
-    far = np.nan_to_num(np.abs(found - expected), nan=np.inf).max()
+    far = np.nan_to_num(np.abs(computed - expected), nan=np.inf).max()
     return float(far), max(TOLERANCE, RELATIVE_TOLERANCE * float(np.abs(expected).max()))
 
 
 def model_nats(checkpoint: Checkpoint, ids: Ids, tick: Tick) -> float:
     """Return the mean nats of a text's characters by the model itself, in one lane."""
-    model = build_model(checkpoint.model, len(checkpoint.vocabulary), batch_size=1, cudnn=False)
-    model.set_arrays(checkpoint.arrays)
-    found = evaluate(
+    model = build_model(checkpoint.model, len(checkpoint.vocabulary), batch_size=1, on_gpu=False)
+    model.set_arrays(checkpoint.weights)
+    return evaluate(
         model,
         ids.astype(checkpoint.vocabulary.id_dtype),
         sequence_length=SEQUENCE_LENGTH,
         lanes=1,
         tick=lambda: tick(SEQUENCE_LENGTH),
-    )
-    return found.nats_per_char
+    ).nats_per_char
 
 
 def step_nats(step: Step, states: list[Array], ids: Ids, window: int, tick: Tick) -> float:
@@ -128,5 +127,5 @@ def step_nats(step: Step, states: list[Array], ids: Ids, window: int, tick: Tick
 
 def _windows(ids: Ids, window: int) -> Iterator[tuple[Ids, Ids]]:
     for start in range(0, len(ids) - 1, window):
-        piece = ids[start : start + window + 1]
-        yield piece[None, :-1], piece[1:]
+        span = ids[start : start + window + 1]
+        yield span[None, :-1], span[1:]

@@ -1,4 +1,4 @@
-"""``--format keras``: a file that plain Keras loads, without any object of ours."""
+"""The format keras: a file that plain Keras loads, without any object of ours."""
 
 import zipfile
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import keras
-from charlstm.export.artifact import MEMBER, Array, Artifact, Step, input_names
-from charlstm.model import step_model
+from charlstm.export.artifact import MEMBER, Artifact, Step, input_names
+from charlstm.network.backend import keras
+from charlstm.network.model import step_model
+from charlstm.run.weights import Array
 
 WINDOW = 64  # characters that a step may read
 

@@ -1,4 +1,4 @@
-"""``--format litert``: a flatbuffer of built-in operators and static shapes, of one character.
+"""The format litert: a flatbuffer of built-in operators and static shapes, of one character.
 
 It is written operator by operator: converters reorder inputs and outputs, and take what XLA made
 of a graph apart into operators that are slower.
@@ -6,60 +6,50 @@ of a graph apart into operators that are slower.
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from charlstm.backend import quiet_stderr
 from charlstm.export.artifact import (
-    KEY,
     MEMBER,
-    STATES,
-    Array,
     Artifact,
     Step,
-    Weights,
     check_size,
     input_names,
     output_names,
 )
+from charlstm.export.flatbuffer import OPS, Graph
+from charlstm.network.backend import quiet_stderr
+from charlstm.run.weights import Array
 
 WINDOW = 1  # characters that a step reads
-VERSION, IDENTIFIER = 3, b"TFL3"
-TYPES = {
-    np.dtype(np.float32): schema.TensorType.FLOAT32,
-    np.dtype(np.float16): schema.TensorType.FLOAT16,
-    np.dtype(np.int8): schema.TensorType.INT8,
-    np.dtype(np.int32): schema.TensorType.INT32,
-}
-OPS = schema.BuiltinOperator
 
 
 def write(artifact: Artifact, path: Path) -> None:
     """Write the file; behind it, a zip with the description in JSON, as is usual for the format."""
     check_size(artifact, "litert")
-    graph, model = _Graph(), artifact.model
+    graph, model = Graph(), artifact.model
     names = input_names(model)
     ids = graph.tensor(names[0], (1, 1), np.int32)
     states = [graph.tensor(name, (1, model.units)) for name in names[1:]]
-    each = len(STATES[model.cell])
-    advance = _relu if model.activation == "relu" else _CELLS[model.cell]
+    each = len(model.kind.states)
+    advance = _relu if model.activation == "relu" else _ADVANCE[model.cell]
     x, following = graph.reshape(ids, (1,)), []
-    for number, (kernel, recurrent, bias) in enumerate(artifact.layers):
+    for number, layer in enumerate(artifact.weights.layers):
         before = states[number * each : (number + 1) * each]
-        input_bias, recurrent_bias = _biases(bias.values)
+        input_bias, recurrent_bias = _biases(layer.bias.values)
         if number:
-            inputs = graph.dense(x, kernel, input_bias)
+            inputs = graph.dense(x, layer.kernel, input_bias)
         else:  # the product of a one-hot vector is a row
-            inputs = graph.sum(graph.gather(graph.weights(kernel), x), graph.constant(input_bias))
-        product = graph.dense(before[0], recurrent, recurrent_bias)
+            row = graph.gather(graph.weights(layer.kernel), x)
+            inputs = graph.sum(row, graph.constant(input_bias))
+        product = graph.dense(before[0], layer.recurrent, recurrent_bias)
         after = advance(graph, inputs, product, before)
         following += after
         x = after[0]
-    logits = graph.reshape(graph.dense(x, artifact.dense[0], artifact.dense[1].values), (1, 1, -1))
+    kernel, bias = artifact.weights.dense_kernel, artifact.weights.dense_bias
+    logits = graph.reshape(graph.dense(x, kernel, bias.values), (1, 1, -1))
     content = graph.model([ids, *states], [logits, *following], names, output_names(model))
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as file:
@@ -86,186 +76,19 @@ def load(path: Path) -> Step:
     return step
 
 
-class _Buffer(schema.BufferT):  # type: ignore[misc] # it is untyped
-    """Bytes that begin at a multiple of 16, as the schema has it; its Python code forgets to."""
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name of the schema's code
-        """Write the buffer; return where it is."""
-        start = None
-        if self.data is not None:
-            size = len(self.data)
-            builder.StartVector(1, size, 16)
-            builder.head = head = builder.Head() - size
-            builder.Bytes[head : head + size] = self.data.tobytes()
-            start = builder.EndVector()
-        schema.BufferStart(builder)
-        if start is not None:
-            schema.BufferAddData(builder, start)
-        return schema.BufferEnd(builder)
-
-
-class _Graph:
-    """Tensors and operators as they are added; a tensor is known by its index."""
-
-    def __init__(self) -> None:
-        self._tensors: list[Any] = []
-        self._operators: list[Any] = []
-        self._codes: list[tuple[int, int]] = []  # of an operator, and the version that is needed
-        self._buffers = [_Buffer()]  # that of all tensors which are computed
-
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
-        """Add a tensor that is fed or computed."""
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = name.encode(), shape, TYPES[np.dtype(dtype)]
-        self._tensors.append(tensor)
-        return len(self._tensors) - 1
-
-    def constant(self, array: NDArray[Any]) -> int:
-        """Add a tensor that is known."""
-        index = self.tensor(f"constant_{len(self._tensors)}", array.shape, array.dtype)
-        buffer = _Buffer()
-        buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-        self._buffers.append(buffer)
-        self._tensors[index].buffer = len(self._buffers) - 1
-        return index
-
-    def weights(self, weights: Weights, *, transposed: bool = False) -> int:
-        """Add weights (in, out), or (out, in); return the tensor of their float32 values."""
-        values = weights.values.T if transposed else weights.values
-        index = self.constant(values)
-        if weights.scales is not None:
-            quantization = schema.QuantizationParametersT()
-            quantization.scale = weights.scales[0]
-            quantization.zeroPoint = np.zeros(weights.scales.size, np.int64)
-            quantization.quantizedDimension = 0 if transposed else 1
-            self._tensors[index].quantization = quantization
-        if values.dtype == np.float32:
-            return index
-        # The runtime does it once for a constant.
-        version = 3 if weights.scales is None else 5
-        shape = [values.shape]
-        return self.ops(OPS.DEQUANTIZE, [index], None, shape, version=version)[0]
-
-    def op(self, code: int, inputs: list[int], options: Any = None, shape: Any = None) -> int:
-        """Add an operator of one output, shaped as its first input if nothing is said."""
-        (found,) = self.ops(code, inputs, options, [shape or self._tensors[inputs[0]].shape])
-        return found
-
-    def ops(
-        self, code: int, inputs: list[int], options: Any, shapes: list[Any], *, version: int = 1
-    ) -> list[int]:
-        """Add an operator with as many outputs as there are shapes."""
-        if (code, version) not in self._codes:
-            self._codes.append((code, version))
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self._codes.index((code, version))
-        operator.inputs = inputs
-        outputs = [self.tensor(f"t_{len(self._tensors)}", shape) for shape in shapes]
-        operator.outputs = outputs
-        if options is not None:
-            operator.builtinOptions = options
-            kind = type(options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-        self._operators.append(operator)
-        return outputs
-
-    def dense(self, x: int, weights: Weights, bias: Array) -> int:
-        """Add a product of x (1, in) and weights (in, out), and a bias (out,)."""
-        inputs = [x, self.weights(weights, transposed=True), self.constant(bias)]
-        shape = (1, weights.values.shape[1])
-        return self.op(OPS.FULLY_CONNECTED, inputs, schema.FullyConnectedOptionsT(), shape)
-
-    def gather(self, rows: int, ids: int) -> int:
-        """Add the rows (1, n) of a matrix that ids (1,) name."""
-        shape = (1, self._tensors[rows].shape[1])
-        return self.op(OPS.GATHER, [rows, ids], schema.GatherOptionsT(), shape)
-
-    def reshape(self, x: int, shape: tuple[int, ...]) -> int:
-        """Add a tensor in another shape, of which one size may be -1."""
-        known = tuple(np.zeros(self._tensors[x].shape, np.bool_).reshape(shape).shape)
-        options = schema.ReshapeOptionsT()
-        options.newShape = known
-        wanted = self.constant(np.array(known, np.int32))
-        found = self.op(OPS.RESHAPE, [x, wanted], options, known)
-        self._tensors[found].type = self._tensors[x].type
-        return found
-
-    def split(self, x: int, count: int) -> list[int]:
-        """Add the equal blocks of x (1, n), side by side."""
-        options = schema.SplitOptionsT()
-        options.numSplits = count
-        axis = self.constant(np.array(1, np.int32))
-        shape = (1, self._tensors[x].shape[1] // count)
-        return self.ops(OPS.SPLIT, [axis, x], options, [shape] * count)
-
-    def sum(self, *terms: int) -> int:
-        """Add a sum of two tensors."""
-        return self.op(OPS.ADD, list(terms), schema.AddOptionsT())
-
-    def product(self, *factors: int) -> int:
-        """Add a product of two tensors, element by element."""
-        return self.op(OPS.MUL, list(factors), schema.MulOptionsT())
-
-    def sigmoid(self, x: int) -> int:
-        """Add the logistic function of a tensor."""
-        return self.op(OPS.LOGISTIC, [x])
-
-    def tanh(self, x: int) -> int:
-        """Add the hyperbolic tangent of a tensor."""
-        return self.op(OPS.TANH, [x])
-
-    def model(
-        self, inputs: list[int], outputs: list[int], names: list[str], out_names: list[str]
-    ) -> bytes:
-        """Return the file: these tensors go in and come out, under these names too."""
-        for tensor, name in zip(outputs, out_names, strict=True):
-            self._tensors[tensor].name = name.encode()
-        graph = schema.SubGraphT()
-        graph.name, graph.tensors, graph.operators = KEY.encode(), self._tensors, self._operators
-        graph.inputs, graph.outputs = inputs, outputs
-        signature = schema.SignatureDefT()
-        signature.signatureKey = b"serving_default"
-        signature.inputs = _named(names, inputs)
-        signature.outputs = _named(out_names, outputs)
-        model = schema.ModelT()
-        model.version, model.description = VERSION, KEY.encode()
-        model.operatorCodes = [_code(*code) for code in self._codes]
-        model.subgraphs, model.buffers, model.signatureDefs = [graph], self._buffers, [signature]
-        builder = flatbuffers.Builder()
-        builder.Finish(model.Pack(builder), IDENTIFIER)
-        return bytes(builder.Output())
-
-
 def _biases(bias: Array) -> Array:
     """Return the biases of the input's and of the recurrent product: of one, the latter has it."""
     return bias if bias.ndim > 1 else np.stack([np.zeros_like(bias), bias])
 
 
-def _named(names: list[str], tensors: list[int]) -> list[Any]:
-    found = []
-    for name, tensor in zip(names, tensors, strict=True):
-        item = schema.TensorMapT()
-        item.name, item.tensorIndex = name.encode(), tensor
-        found.append(item)
-    return found
-
-
-def _code(code: int, version: int) -> Any:
-    found = schema.OperatorCodeT()
-    found.builtinCode = code
-    found.deprecatedBuiltinCode = min(code, 127)  # what the oldest readers look at
-    found.version = version
-    return found
-
-
-def _lstm(g: _Graph, inputs: int, product: int, before: list[int]) -> list[int]:
+def _lstm(g: Graph, inputs: int, product: int, before: list[int]) -> list[int]:
     i, f, new, o = g.split(g.sum(inputs, product), 4)
     kept = g.product(g.sigmoid(f), before[1])
     c = g.sum(kept, g.product(g.sigmoid(i), g.tanh(new)))
     return [g.product(g.sigmoid(o), g.tanh(c)), c]
 
 
-def _gru(g: _Graph, inputs: int, product: int, before: list[int]) -> list[int]:
+def _gru(g: Graph, inputs: int, product: int, before: list[int]) -> list[int]:
     x_z, x_r, x_g = g.split(inputs, 3)
     h_z, h_r, h_g = g.split(product, 3)
     z, r = g.sigmoid(g.sum(x_z, h_z)), g.sigmoid(g.sum(x_r, h_r))
@@ -274,12 +97,12 @@ def _gru(g: _Graph, inputs: int, product: int, before: list[int]) -> list[int]:
     return [g.sum(new, g.product(z, change))]
 
 
-def _rnn(g: _Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
+def _rnn(g: Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
     return [g.tanh(g.sum(inputs, product))]
 
 
-def _relu(g: _Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
+def _relu(g: Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
     return [g.op(OPS.RELU, [g.sum(inputs, product)])]
 
 
-_CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+_ADVANCE = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

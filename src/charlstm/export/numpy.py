@@ -1,4 +1,4 @@
-"""``--format numpy``: the arrays in one ``.npz``, and their reader."""
+"""The format numpy: the arrays in one ``.npz``, and their reader."""
 
 import json
 from collections.abc import Callable
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.export.artifact import KEY, STATES, Array, Artifact, Step
+from charlstm.architecture import CELLS
+from charlstm.export.artifact import KEY, Artifact, Step
+from charlstm.run.weights import Array
 
 WINDOW = 64  # characters that a step may read
 
 
 def write(artifact: Artifact, path: Path) -> None:
     """Write the arrays by name, scales as ``NAME_scale``, and the description in JSON."""
-    stored = artifact.weights()
-    arrays: dict[str, NDArray[Any]] = {name: weights.values for name, weights in stored.items()}
+    stored = artifact.weights.named()
+    arrays: dict[str, NDArray[Any]] = {name: w.values for name, w in stored.items()}
     scales = {f"{n}_scale": w.scales for n, w in stored.items() if w.scales is not None}
     with path.open("wb") as file:
         np.savez(file, **{KEY: np.bytes_(artifact.description.encode())}, **arrays, **scales)  # type: ignore[arg-type] # savez's ``allow_pickle``
@@ -36,8 +38,8 @@ def load(path: Path) -> Step:
         for number in range(1, model["layers"] + 1)
     ]
     kernel, bias = weights("dense_kernel"), weights("dense_bias")
-    advance = _relu if model.get("activation") == "relu" else _CELLS[model["cell"]]
-    each = len(STATES[model["cell"]])
+    advance = _relu if model.get("activation") == "relu" else _ADVANCE[model["cell"]]
+    each = len(CELLS[model["cell"]].states)
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
         logits = []
@@ -80,4 +82,4 @@ def _sigmoid(x: Any) -> Any:
     return 0.5 + 0.5 * np.tanh(0.5 * x)  # which cannot overflow
 
 
-_CELLS: dict[str, Callable[..., list[Any]]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+_ADVANCE: dict[str, Callable[..., list[Any]]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

@@ -1,4 +1,4 @@
-"""``--format onnx``: ONNX's own recurrent operators, so that batch and time are free."""
+"""The format onnx: ONNX's own recurrent operators, so that batch and time are free."""
 
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from charlstm import __version__
+from charlstm.architecture import state_names
 from charlstm.export.artifact import (
     KEY,
-    STATES,
-    Array,
     Artifact,
     Step,
-    Weights,
+    Stored,
     check_size,
     input_names,
     output_names,
-    state_names,
 )
+from charlstm.run.weights import Array
 
 WINDOW = 64  # characters that a step may read
 OPSET, IR = 17, 8  # of 2022: older runtimes read them too
@@ -33,7 +32,7 @@ def write(artifact: Artifact, path: Path) -> None:
     check_size(artifact, "onnx")
     graph = _Graph()
     x, states = _layers(graph, artifact)
-    kernel, bias = artifact.dense
+    kernel, bias = artifact.weights.dense_kernel, artifact.weights.dense_bias
     x = graph.add("MatMul", x, graph.weights("dense_kernel", kernel))
     x = graph.add("Add", x, graph.array("dense_bias", bias.values))
     graph.add("Transpose", x, to="logits", perm=[1, 0, 2])
@@ -82,32 +81,31 @@ def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
     model, outputs = artifact.model, output_names(artifact.model)[1:]
     names = iter(zip(input_names(model)[1:], outputs, strict=True))
     op = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[model.cell]
-    more: dict[str, Any] = {"linear_before_reset": 1} if model.cell == "gru" else {}
+    settings: dict[str, Any] = {"linear_before_reset": 1} if model.cell == "gru" else {}
     if model.activation == "relu":
-        more = {"activations": ["Relu"]}
+        settings = {"activations": ["Relu"]}
     first = graph.array("first", np.array([0]))
     # The operators have time in front, and states for each of one direction or two.
     ids = graph.add("Cast", "ids", to_type=TensorProto.INT64)
     ids = graph.add("Transpose", ids, perm=[1, 0])
     depth = graph.array("depth", np.array(artifact.vocab_size))
     x = graph.add("OneHot", ids, depth, graph.array("off_on", np.array([0, 1], np.float32)))
-    for number, (kernel, recurrent, bias) in enumerate(artifact.layers, 1):
-        states = [next(names) for _ in STATES[model.cell]]
+    for number, layer in enumerate(artifact.weights.layers, 1):
+        states = [next(names) for _ in model.kind.states]
         weights = [
-            graph.gates(f"kernel_{number}", kernel, model.cell),
-            graph.gates(f"recurrent_{number}", recurrent, model.cell),
-            graph.array(f"bias_{number}", _bias(bias.values, model.cell)),
+            graph.gates(f"kernel_{number}", layer.kernel, model.cell),
+            graph.gates(f"recurrent_{number}", layer.recurrent, model.cell),
+            graph.array(f"bias_{number}", _bias(layer.bias.values, model.cell)),
         ]
         starts = [graph.add("Unsqueeze", name, first) for name, _ in states]
-        kinds = ["y", *(kind for kind in STATES[model.cell])]
-        found = [f"{kind}_of_{number}" for kind in kinds]
+        results = [f"{name}_of_{number}" for name in ("y", *model.kind.states)]
         node = helper.make_node(
-            op, [x, *weights, "", *starts], found, hidden_size=model.units, **more
+            op, [x, *weights, "", *starts], results, hidden_size=model.units, **settings
         )
         graph.nodes.append(node)
         direction = graph.array(f"direction_{number}", np.array([1]))
-        x = graph.add("Squeeze", found[0], direction)
-        for name, (_, output) in zip(found[1:], states, strict=True):
+        x = graph.add("Squeeze", results[0], direction)
+        for name, (_, output) in zip(results[1:], states, strict=True):
             graph.add("Squeeze", name, first, to=output)
     return x, outputs
 
@@ -144,21 +142,21 @@ class _Graph:
         self.arrays.append(numpy_helper.from_array(array, name))
         return name
 
-    def weights(self, name: str, weights: Weights) -> str:
+    def weights(self, name: str, weights: Stored) -> str:
         """Add weights; return the name of their float32 values."""
         return self._widened(name, weights.values, weights.scales)
 
-    def gates(self, name: str, weights: Weights, cell: str) -> str:
+    def gates(self, name: str, weights: Stored, cell: str) -> str:
         """Add a kernel (in, nU) as ONNX has it: (1, nU, in)."""
         values = _in_blocks(weights.values, cell).T[None]
         scales = weights.scales
         return self._widened(name, values, None if scales is None else _in_blocks(scales, cell).T)
 
     def _widened(self, name: str, values: NDArray[Any], scales: NDArray[Any] | None) -> str:
-        found = self.array(name, values)
+        result = self.array(name, values)
         if values.dtype != np.float32:
             # Of constants alone, so that a runtime does it once. (It would not for QDQ nodes.)
-            found = self.add("Cast", found, to_type=TensorProto.FLOAT)
+            result = self.add("Cast", result, to_type=TensorProto.FLOAT)
         if scales is not None:
-            found = self.add("Mul", found, self.array(f"{name}_scale", scales))
-        return found
+            result = self.add("Mul", result, self.array(f"{name}_scale", scales))
+        return result

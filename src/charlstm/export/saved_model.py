@@ -1,4 +1,4 @@
-"""``--format saved-model``: a folder that TensorFlow alone runs."""
+"""The format saved-model: a folder that TensorFlow alone runs."""
 
 import errno
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.backend import tf
-from charlstm.export.artifact import MEMBER, Array, Artifact, Step, input_names, output_names
-from charlstm.model import step_model
+from charlstm.export.artifact import MEMBER, Artifact, Step, input_names, output_names
+from charlstm.network.backend import tf
+from charlstm.network.model import step_model
+from charlstm.run.weights import Array
 
 WINDOW = 64  # characters that a step may read
 

@@ -1,0 +1,143 @@
+"""charlstm from Python: load a model and sample, score and export it; train one.
+
+These are the verbs of the command line, without a terminal. Errors are CharlstmError.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charlstm import training
+from charlstm.config import LENGTH, SEED_LIMIT, TEMPERATURE, read_config
+from charlstm.errors import CharlstmError
+from charlstm.export import export
+from charlstm.export.request import ExportRequest
+from charlstm.options import checked
+from charlstm.run.find import load_checkpoint
+from charlstm.scoring import ScoreOptions, score
+from charlstm.text.source import read_ids, text_in_memory
+from charlstm.training.settings import RECORDS, Request
+
+if TYPE_CHECKING:  # for real only when a model computes: TensorFlow
+    from collections.abc import Generator, Iterator
+
+    from charlstm.architecture import ModelConfig
+    from charlstm.export.request import Exported
+    from charlstm.run.weights import Checkpoint
+    from charlstm.sampling import Filters, Sampler
+    from charlstm.scoring import Score
+    from charlstm.training.reports import Report
+
+
+def load(path: str | Path | None = None, *, epoch: str | int | None = None) -> Model:
+    """Return the model of a run folder, at its best epoch, or of one weights file.
+
+    Without a path it is the newest run under ``checkpoints/``. ``epoch`` is best, last or a number.
+
+    Raises CharlstmError if there is none, or it is not good.
+    """
+    named = None if path is None else str(path)
+    return Model(*load_checkpoint(named, None if epoch is None else str(epoch)))
+
+
+def train(
+    text: str | Path, *, config: str | None = None, **options: Any
+) -> Generator[Report, None, Path]:
+    """Train a model on a text file; yield a report for each step and each epoch.
+
+    ``options`` are those of ``charlstm train``, spelled as in TOML (``batch_size=64``); ``config``
+    is a TOML file or the name of a shipped preset. The training goes on as long as reports are
+    asked for; the generator's return value is the folder of the run.
+
+    Raises CharlstmError for options, a text, a folder or a device that it cannot have.
+    """
+    saved = read_config(config, RECORDS) if config else {}
+    request = Request(str(text), checked(options, RECORDS), config, saved)
+    with training.start(request) as started:
+        yield from started.run()
+        return started.run_folder.path
+
+
+class Model:
+    """A trained model; ``path`` is the weights file that it was read from."""
+
+    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
+        self.path = path
+        self._checkpoint = checkpoint
+        self._idle: defaultdict[Filters, list[Sampler]] = defaultdict(list)
+
+    @property
+    def vocabulary(self) -> str:
+        """The characters that it knows, sorted; that at index i has id i."""
+        return self._checkpoint.vocabulary.characters
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its training that its weights are of."""
+        return self._checkpoint.epoch
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its architecture."""
+        return self._checkpoint.model
+
+    def sample(
+        self,
+        prime: str = "",
+        *,
+        length: float = LENGTH,
+        temperature: float = TEMPERATURE,
+        seed: int | None = None,
+        **filters: Any,
+    ) -> Iterator[str]:
+        """Yield, in pieces, what the model goes on with from a prime: ``length`` characters.
+
+        ``length`` can be ``math.inf``. ``filters`` are top_k, top_p and min_p. The same ``seed``
+        gives the same text, that of ``charlstm sample``; without one it is another each time.
+
+        Raises CharlstmError for a prime with characters that the model does not know.
+        """
+        from charlstm.sampling import Filters
+
+        if temperature < 0 or length < 0:
+            raise CharlstmError("temperature and length must be at least 0")
+        kept = Filters(**filters)
+        vocabulary = self._checkpoint.vocabulary
+        opening = text_in_memory("the prime", prime or vocabulary.opening())
+        ids, _ = read_ids(opening, vocabulary, "error")
+        seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
+        # One that writes another text cannot write this one meanwhile; a new one must be compiled.
+        sampler = self._idle[kept].pop() if self._idle[kept] else self._sampler(kept)
+        try:
+            for piece in sampler.sample(ids, length, temperature=temperature, seed=seed):
+                yield vocabulary.decode(piece.ids[0])
+        finally:
+            self._idle[kept].append(sampler)
+
+    def score(self, text: str, **options: Any) -> Score:
+        """Return how well the model predicts a text: every character but the first.
+
+        ``options`` are fields of ``scoring.ScoreOptions``: batch_size, unknown, per_line, guesses.
+
+        Raises CharlstmError for a text of fewer than 2 characters, or with unknown ones.
+        """
+        return score(self._checkpoint, text_in_memory("the text", text), ScoreOptions(**options))
+
+    def export(self, format: str, path: str | Path, **options: Any) -> Exported:  # noqa: A002 - the option's name
+        """Write the model for another runtime, checked against it; see ``export.request.FORMATS``.
+
+        ``options`` are fields of ``export.request.ExportRequest``: precision, overwrite.
+
+        Raises CharlstmError if something is missing, the path is taken, or the two disagree.
+        """
+        return export(self._checkpoint, ExportRequest(format, Path(path), **options))
+
+    def _sampler(self, filters: Filters) -> Sampler:
+        from charlstm.network.backend import select_device
+        from charlstm.sampling import Sampler
+
+        device = select_device("auto")
+        return Sampler(self._checkpoint, on_gpu=device.on_gpu, filters=filters)

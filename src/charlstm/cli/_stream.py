@@ -1,0 +1,103 @@
+"""A text on its way to standard output: where it ends, its colours, its bytes."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+Piece = tuple[str, Sequence[float]]  # characters, and the nats of each
+
+# Surprisal in bits below which a character has a background, of the 256 that terminals know.
+SHADES = ((1, ""), (2, "230"), (4, "222"), (6, "215"), (8, "209"), (math.inf, "203"))
+
+
+class Ending:
+    """A text as it is drawn: it ends before the first of its stop texts that is complete.
+
+    What could still become a stop text is held back.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._longest = max(map(len, stops), default=0)
+        self._text = ""
+        self._nats: list[float] = []
+        self.complete = False
+
+    def take(self, text: str, nats: Sequence[float]) -> Piece:
+        """Add what was drawn; return what now belongs to the text for certain."""
+        if self.complete:
+            return "", []
+        self._text += text
+        self._nats += nats
+        ends = [(at + len(s), at) for s in self._stops if (at := self._text.find(s)) >= 0]
+        if ends:
+            self.complete = True
+            _, at = min(ends)
+            self._text = self._text[:at]
+            return self.rest()
+        suffixes = (self._text[-n:] for n in range(min(self._longest, len(self._text)), 0, -1))
+        held = next((s for s in suffixes if any(stop.startswith(s) for stop in self._stops)), "")
+        return self._release(len(self._text) - len(held))
+
+    def rest(self) -> Piece:
+        """Return what was held back, when nothing more is drawn."""
+        return self._release(len(self._text))
+
+    def _release(self, count: int) -> Piece:
+        released = self._text[:count], self._nats[:count]
+        self._text, self._nats = self._text[count:], self._nats[count:]
+        return released
+
+
+def in_colour(*, wanted: bool) -> bool:
+    """Tell whether standard output is to be coloured: never in a pipe (no-color.org)."""
+    allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and allowed and sys.stdout.isatty()
+
+
+def shaded(text: str, nats: Sequence[float]) -> str:
+    """Return a text for a terminal, each character on a background by its surprisal."""
+    runs = groupby(zip(text, nats, strict=True), key=lambda drawn: _shade(*drawn))
+    parts = []
+    for shade, run in runs:
+        characters = "".join(character for character, _ in run)
+        # Black on it, so that it can be read whatever colours the terminal has.
+        parts.append(f"\x1b[38;5;16;48;5;{shade}m{characters}\x1b[0m" if shade else characters)
+    return "".join(parts)
+
+
+def _shade(character: str, nats: float) -> str:
+    if character in "\r\n":  # or the line would be shaded to its end
+        return ""
+    return next(shade for below, shade in SHADES if nats / math.log(2) < below)
+
+
+def stream(drawn: Iterable[Piece], ending: Ending, *, colour: bool) -> int:
+    """Write a text as it comes, to its end; return how many characters it has."""
+    count = 0
+    for piece in drawn:
+        count += _show(ending.take(*piece), colour=colour)
+        if ending.complete:
+            return count
+    return count + _show(ending.rest(), colour=colour)
+
+
+def _show(piece: Piece, *, colour: bool) -> int:
+    text, nats = piece
+    write_text(shaded(text, nats) if colour else text)
+    return len(text)
+
+
+def end_line(*, colour: bool) -> None:
+    """End the line of a terminal; Ctrl+C can have come in the middle of a colour."""
+    write_text("\x1b[0m\n" if colour else "\n")
+
+
+def write_text(text: str) -> None:
+    """Write text as UTF-8, whatever the locale, and at once."""
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()

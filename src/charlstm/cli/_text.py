@@ -1,0 +1,65 @@
+"""Texts that a model reads: what is typed or in a file -> ids; and what it draws -> texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from charlstm.cli._options import flag
+from charlstm.cli._stream import Piece
+from charlstm.errors import CharlstmError
+
+if TYPE_CHECKING:  # for real only when a command runs: numpy
+    from numpy.typing import NDArray
+
+    from charlstm.sampling import Drawn
+    from charlstm.text.source import Text
+    from charlstm.text.vocabulary import Vocabulary
+
+
+def check_utf8(option: str, *texts: str) -> None:
+    """Refuse what came from bytes of the command line that were no UTF-8.
+
+    Raises CharlstmError.
+    """
+    for text in texts:
+        if not is_utf8(text):
+            raise CharlstmError(
+                "not UTF-8", "does the terminal use another encoding?", option=option
+            )
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text came from bytes that were UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
+    """Return the ids of the prime, of the file if there is one; say what was left out of it."""
+    from charlstm.text.source import open_once, text_in_memory
+
+    text = text_in_memory(flag("prime"), prime) if file is None else open_once(file)
+    return read_and_tell(text, vocabulary, unknown)
+
+
+def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
+    """Return the ids of a text that the model is to read; say what was left out of it."""
+    from charlstm.text.source import read_ids
+
+    ids, note = read_ids(text, vocabulary, unknown)
+    if note:
+        click.echo(note, err=True)
+    return ids
+
+
+def decoded(drawn: Drawn, vocabulary: Vocabulary) -> list[Piece]:
+    """Return what was drawn in each text."""
+    return [
+        (vocabulary.decode(ids), nats.tolist())
+        for ids, nats in zip(drawn.ids, drawn.nats, strict=True)
+    ]

@@ -1,0 +1,57 @@
+"""An artifact is made, written, loaded in its runtime, compared and measured, and then named."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from charlstm import files
+from charlstm.export.artifact import Step, make, zero_state
+from charlstm.export.check import CHARACTERS, check, model_nats, prime_of, step_nats
+from charlstm.export.destination import format_module, importing, placing
+from charlstm.export.request import Exported, ExportRequest, Loss, Progress
+from charlstm.files import named_refusal
+from charlstm.network.backend import select_device
+from charlstm.run.weights import Checkpoint
+
+Text = tuple[NDArray[Any], str]  # ids, and what was left out
+
+
+def write_checked(
+    checkpoint: Checkpoint,
+    request: ExportRequest,
+    missing: str,
+    text: Text | None,
+    progress: Progress,
+) -> Exported:
+    """Write an artifact; ``missing`` is the package of its runtime, if that is not installed.
+
+    Raises CharlstmError.
+    """
+    select_device("cpu")  # on which every export is the same
+    form = format_module(request.format)
+    artifact = make(checkpoint, request.precision)
+    characters = len(prime_of(artifact)) + CHARACTERS
+    difference = loss = None
+    with placing(request.path, request.format, overwrite=request.overwrite) as new:
+        with named_refusal(request.path):
+            form.write(artifact, new)
+        progress("checking", characters, 0)
+        if not missing:
+            with importing(request.format):
+                step = form.load(new)
+            difference = check(step, artifact, partial(progress, "checking", characters)).difference
+            if text is not None:
+                loss = _loss(checkpoint, text, step, form.WINDOW, progress)
+        size = files.size(new)
+    return Exported(request.path, size, difference, characters, missing, loss)
+
+
+def _loss(checkpoint: Checkpoint, text: Text, step: Step, window: int, progress: Progress) -> Loss:
+    """Measure what the model scores on a text by itself, and as what it is now."""
+    ids, note = text
+    tick: Callable[[int], object] = partial(progress, "measuring", 2 * (len(ids) - 1))
+    before = model_nats(checkpoint, ids, tick)
+    after = step_nats(step, zero_state(checkpoint.model), ids, window, tick)
+    return Loss(before, after, len(ids) - 1, note)

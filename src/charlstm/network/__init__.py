@@ -1,0 +1,1 @@
+"""Ids -> logits: the device, the cells, the recurrent layers, the model."""

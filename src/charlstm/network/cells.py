@@ -1,0 +1,107 @@
+"""What one time step of a recurrent cell computes, forward and backward; knows no loop.
+
+Gates and candidates lie side by side in Keras's order, so that one product serves them all. Gates
+are made with tanh, which is faster: sigmoid(x) is (1 + tanh(x / 2)) / 2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from charlstm.network.backend import tf
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell for the loops of ``recurrence``; b rows, U units, n blocks of U columns in a kernel.
+
+    ``forward(inputs, product, bias, states)`` takes x W and h U (b, nU), the bias and the states
+    (b, U), h first, and returns the states and ``saved``, all that ``backward`` needs: the last of
+    the states, one array for each entry of ``saved_blocks``, then the activations (b, nU).
+
+    ``backward(gradients, saved, before)`` takes the gradients of the states, the blocks (b, U) of
+    what was saved, and the last of the states as it was before. It returns the gradients of x W and
+    of h U, each as a list of blocks (``same``: one list for both), and those of the states that do
+    not come through h U.
+    """
+
+    blocks: int
+    saved_blocks: tuple[int, ...]
+    same: bool
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+def _lstm_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
+    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; i f g o:
+
+    i f o = sigmoid(z)    g = tanh(z)    c = f c + i g    h = o tanh(c)    where z = x W + h U + b
+    """  # noqa: D400, D415 - it ends with its formula
+    _, c = states
+    half, whole, none = (tf.fill((c.shape[1],), value) for value in (0.5, 1.0, 0.0))
+    scale = tf.concat([half, half, whole, half], 0)
+    offset = tf.concat([half, half, none, half], 0)
+    gates = tf.tanh((inputs + product + bias) * scale) * scale + offset
+    i, f, g, o = tf.split(gates, 4, -1)
+    c = f * c + i * g
+    return (o * tf.tanh(c), c), (c, gates)
+
+
+def _lstm_backward(gradients: Any, saved: Any, before: Any) -> Any:
+    dh, dc = gradients
+    c, i, f, g, o = saved
+    tanh_c = tf.tanh(c)
+    dc += dh * o * (1 - tanh_c * tanh_c)
+    parts = [
+        dc * g * i * (1 - i),
+        dc * before * f * (1 - f),
+        dc * i * (1 - g * g),
+        dh * tanh_c * o * (1 - o),
+    ]
+    return [parts], (None, dc * f)
+
+
+def _gru_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
+    """Cho et al. 2014, the reset gate behind the product, as cuDNN has it; z r g:
+
+    z r = sigmoid(x W + b + h U + d)    g = tanh(x W + b + r (h U + d))    h = z h + (1 - z) g
+    """  # noqa: D400, D415 - it ends with its formula
+    (h,) = states
+    x_z, x_r, x_g = tf.split(inputs + bias[0], 3, -1)
+    h_z, h_r, h_g = tf.split(product + bias[1], 3, -1)
+    z, r = (0.5 + 0.5 * tf.tanh(0.5 * gate) for gate in (x_z + h_z, x_r + h_r))
+    g = tf.tanh(x_g + r * h_g)
+    h = z * h + (1 - z) * g
+    return (h,), (h, h_g, tf.concat([z, r, g], -1))
+
+
+def _gru_backward(gradients: Any, saved: Any, before: Any) -> Any:
+    (dh,) = gradients
+    _, h_g, z, r, g = saved
+    d_g = dh * (1 - z) * (1 - g * g)
+    d_z = dh * (before - g) * z * (1 - z)
+    d_r = d_g * h_g * r * (1 - r)
+    return [[d_z, d_r, d_g], [d_z, d_r, d_g * r]], (dh * z,)
+
+
+def _rnn(activation: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Cell:
+    """Elman 1990: h = activation(x W + h U + b); ``slope`` is the derivative at a value of h."""
+
+    def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
+        del states
+        h = activation(inputs + product + bias)
+        return (h,), (h,)
+
+    def backward(gradients: Any, saved: Any, before: Any) -> Any:
+        del before
+        return [[gradients[0] * slope(saved[0])]], (None,)
+
+    return Cell(1, (), True, forward, backward)  # noqa: FBT003 - ``same``
+
+
+LSTM = Cell(4, (1,), True, _lstm_forward, _lstm_backward)  # noqa: FBT003 - ``same``
+GRU = Cell(3, (1, 1), False, _gru_forward, _gru_backward)  # noqa: FBT003 - ``same``
+RNN = {
+    "tanh": _rnn(tf.tanh, lambda h: 1 - h * h),
+    "relu": _rnn(tf.nn.relu, lambda h: tf.cast(h > 0, tf.float32)),
+}

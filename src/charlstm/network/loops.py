@@ -1,0 +1,122 @@
+"""The two time loops of a recurrent layer, compiled by XLA: forward, and backward through time.
+
+For a group of b rows of the batch. Knows no layer.
+"""
+
+from typing import Any
+
+from charlstm.network.backend import tf, xla
+from charlstm.network.cells import Cell
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
+def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
+    """Run the rows from ``first`` on through all time steps.
+
+    ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1); ``weights`` are W, U, U
+    transposed and the bias.
+    Returns h (b, T, U), the last states (b, U) and what the backward loop needs, (b, T, n).
+    """
+    kernel, recurrent, back, bias = weights
+    (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
+    flat = tf.reshape(tf.slice(x, (first, 0, 0), (rows, steps, inputs)), (rows * steps, inputs))
+    # A one-hot vector times W is a row of W.
+    z = tf.gather(kernel, flat[:, 0]) if x.dtype.is_integer else _multiply(flat, kernel)
+    z = tf.reshape(z, (rows, steps, cell.blocks * units))
+
+    def step(t: Any, states: Any, outputs: Any, saved: Any) -> Any:
+        x_product = _at(saved[-1], t, 0, cell.blocks * units)
+        if recurrent.dtype == tf.float32 and steps > 1:
+            # (U.T h.T).T is faster, if XLA is kept from making it h U again.
+            product = tf.transpose(_kept(_multiply(back, _kept(tf.transpose(states[0])))))
+        else:
+            product = _multiply(states[0], recurrent)
+        if steps == rows == 1:
+            # One row of generation: XLA would make product and sum one loop, which takes twice as
+            # long; it does not where both terms are used once more.
+            product += 0 * (product + x_product)
+        states, values = cell.forward(x_product, product, bias, states)
+        saved = [_put(array, now, t) for array, now in zip(saved, values, strict=True)]
+        return t + 1, list(states), _put(outputs, states[0], t), saved
+
+    outputs, *saved = (
+        tf.zeros((rows, steps, blocks * units)) for blocks in (1, *cell.saved_blocks)
+    )
+    # The last of what is saved takes the place of x W, time step by time step: what was just read
+    # is written fastest.
+    start = (0, list(states), outputs, [*saved, z])
+    _, states, outputs, saved = tf.while_loop(lambda t, *_: t < steps, step, start)
+    return outputs, states, saved
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
+def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, first: Any) -> Any:
+    """Return the gradients of x W and of h U (b, T, nU), of the type of products: one if equal.
+
+    And h before each time step (b, T, U), of that type too, and the gradients of the first states
+    (b, U). ``kind`` is the cell and the type; ``gradients`` are those of all outputs (B, T, U) and
+    of the last states (b, U); ``forward`` is what the forward loop saved, its outputs and the first
+    states; ``back`` is U transposed, which XLA would do in every time step.
+    """
+    (cell, products), (d_outputs, d_last) = kind, gradients
+    saved, outputs, start = forward
+    steps, (rows, units) = outputs.shape[1], start[0].shape
+    before, h_before = (
+        tf.concat([state[:, None], later[:, :-1]], 1)
+        for state, later in ((start[-1], saved[0]), (start[0], outputs))
+    )
+    # To put rows into an array of bfloat16 numbers, XLA converts all of it; of their bits, nothing.
+    bits = tf.uint16 if products == tf.bfloat16 else products
+
+    def step(t: Any, d_states: Any, d_products: Any) -> Any:
+        dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
+        # Each block is a slice of its own: of one slice that is then split, XLA looks up t anew for
+        # each number, and so takes one number at a time.
+        blocks = [
+            _at(part, t, block, units) for part in saved for block in range(0, part.shape[2], units)
+        ]
+        last = _at(before, t, 0, units)
+        d_blocks, (direct, *others) = cell.backward([dh, *d_states[1:]], blocks, last)
+        dh = _multiply_blocks(d_blocks[-1], back)
+        if direct is not None:
+            dh += direct
+        now = (tf.cast(tf.concat(side, -1), products) for side in d_blocks)
+        d_products = [
+            _put(array, tf.bitcast(d, bits), t) for array, d in zip(d_products, now, strict=True)
+        ]
+        return t - 1, [dh, *others], d_products
+
+    zeros = [tf.zeros((rows, steps, cell.blocks * units), bits)] * (1 if cell.same else 2)
+    loop = (steps - 1, list(d_last), zeros)
+    _, d_first, d_products = tf.while_loop(lambda t, *_: t >= 0, step, loop)
+    return [tf.bitcast(part, products) for part in d_products], tf.cast(h_before, products), d_first
+
+
+def _at(array: Any, t: Any, first: int, count: int) -> Any:
+    """Return columns from ``first`` on of an array (b, T, n) at time step t: (b, count)."""
+    return tf.slice(array, (0, t, first), (array.shape[0], 1, count))[:, 0]
+
+
+def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
+    """Return the product of blocks (b, U), side by side, with a matrix; in XLA only."""
+    if back.dtype == tf.float32:
+        return _multiply(tf.concat(blocks, -1), back)
+    # In bfloat16 XLA is faster at small products.
+    parts = zip(blocks, tf.split(back, len(blocks)), strict=True)
+    return sum(_multiply(block, rows) for block, rows in parts)
+
+
+def _kept(array: Any) -> Any:
+    """Return an array that XLA must make as it stands there."""
+    return xla.optimization_barrier(array)[0]
+
+
+def _multiply(one: Any, other: Any) -> Any:
+    """Return a product whose sums are float32, whatever the factors; in XLA only."""
+    one = tf.cast(one, other.dtype)
+    return tf.raw_ops.BatchMatMulV3(x=one, y=other, Tout=tf.float32)
+
+
+def _put(array: Any, rows: Any, t: Any) -> Any:
+    """Return an array (b, T, n) with rows (b, n) as those of time step t; in XLA only, in place."""
+    return xla.dynamic_update_slice(array, rows[:, None], tf.stack([0, t, 0]))

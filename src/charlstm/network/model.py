@@ -1,0 +1,208 @@
+"""The network, stated once, for any batch size. The only room that names layers.
+
+Knows no files and no text.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.architecture import ModelConfig, Weights
+from charlstm.network.backend import keras, tf
+from charlstm.network.recurrence import GRU, LSTM, SimpleRNN
+
+State = list[NDArray[np.float32]]
+
+
+class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
+    """Zero a share of the inputs and scale the rest; the mask is a function of the seed alone.
+
+    Keras's own layer keeps a generator, which no weights file holds, and draws the same mask on
+    every replica. ``xla`` compiles it, which changes no bit: numbers are compared as integers.
+    """
+
+    def __init__(self, rate: float, *, xla: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self._drop = _compiled_drop if xla else _drop
+
+    def call(self, inputs: Any, seed: Any) -> Any:
+        """Return inputs of any shape with dropout; ``seed`` has shape (2,), int64."""
+        return self._drop(inputs, seed, self.rate)
+
+
+def _drop(inputs: Any, seed: Any, rate: float) -> Any:
+    # Half of a random number's 32 bits is enough for a mask, and takes a third of the time.
+    units = inputs.shape[-1]
+    shape = tf.concat([tf.shape(inputs)[:-1], [(units + 1) // 2]], 0)
+    numbers = tf.random.stateless_uniform(
+        shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    low, high = tf.bitwise.bitwise_and(numbers, 0xFFFF), tf.bitwise.right_shift(numbers, 16)
+    kept = tf.concat([low, high], -1)[..., :units] >= round(rate * 2**16)
+    return tf.where(kept, inputs * (1 / (1 - rate)), 0)
+
+
+_compiled_drop = tf.function(_drop, autograph=False, jit_compile=True)  # once for all layers
+
+
+LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": SimpleRNN}
+
+
+class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
+    """One-hot -> L x (stateful cells, dropout) -> dense: ids (B, T) -> logits (B, T, V).
+
+    T is free, B is fixed: the state of row b belongs to lane b.
+    """
+
+    def __init__(  # noqa: PLR0913 - as ``build_model``
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        *,
+        batch_size: int,
+        on_gpu: bool,
+        seed: int | None,
+        precision: str,
+    ) -> None:
+        super().__init__(name="character_model")
+        self.batch_size = batch_size
+        initializers = _initializers(seed, config.layers + 1)
+        policy = "mixed_float16" if precision == "float16" else "float32"
+        self.recurrent = [
+            LAYERS[config.cell](
+                config.units,
+                activation=config.activation or "tanh",
+                return_sequences=True,
+                stateful=True,
+                on_gpu=on_gpu,
+                bfloat16=precision == "bfloat16",
+                dtype=policy,
+                **next(initializers),
+            )
+            for _ in range(config.layers)
+        ]
+        self.dropouts = [
+            Dropout(config.dropout, xla=not on_gpu, dtype=policy) for _ in range(config.layers)
+        ]
+        self.dense = keras.layers.Dense(
+            vocab_size, kernel_initializer=next(initializers)["kernel_initializer"]
+        )
+
+    def call(self, ids: Any, dropout_seed: Any = None) -> Any:
+        """Return logits (B, T, V), float32, for ids (B, T), and move the state.
+
+        ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
+        """
+        sequence = tf.cast(ids, tf.int32)[..., None]  # to the first layer, one-hot vectors
+        for layer, (cell, dropout) in enumerate(zip(self.recurrent, self.dropouts, strict=True)):
+            sequence = cell(sequence)
+            if dropout_seed is not None and dropout.rate > 0:
+                sequence = dropout(sequence, dropout_seed + tf.constant([0, layer], tf.int64))
+        return self.dense(sequence)
+
+    def reset_state(self) -> None:
+        """Forget what was read."""
+        for layer in self.recurrent:
+            layer.reset_state()
+
+    def state(self) -> State:
+        """Return the state: h of each layer, each followed by c if it has one, all (B, U)."""
+        return [variable.numpy() for variable in self.state_variables()]
+
+    def set_state(self, state: State) -> None:
+        """Put a state back that ``state`` returned."""
+        for variable, value in zip(self.state_variables(), state, strict=True):
+            variable.assign(value)
+
+    def state_variables(self) -> list[Any]:
+        """Return the variables that hold what ``state`` returns."""
+        return [variable for layer in self.recurrent for variable in layer.states]
+
+    def arrays(self) -> Weights[NDArray[np.float32]]:
+        """Return the weights."""
+        return Weights.of(variable.numpy() for variable in self.trainable_variables)
+
+    def set_arrays(self, arrays: Iterable[NDArray[np.float32]]) -> None:
+        """Put in weights that ``arrays`` returned, of a model of any batch size."""
+        for variable, value in zip(self.trainable_variables, arrays, strict=True):
+            variable.assign(value)
+
+
+def build_model(  # noqa: PLR0913 - the network is stated once, for all that it is needed for
+    config: ModelConfig,
+    vocab_size: int,
+    *,
+    batch_size: int,
+    on_gpu: bool,
+    seed: int | None = None,
+    precision: str = "float32",
+) -> CharacterModel:
+    """Build the network with its weights.
+
+    ``seed`` initialises them as Keras does by default, each from a seed of its own; without one
+    they are zeros, for weights that come from a file. ``precision`` is that of the matrix products
+    of the recurrent layers; weights and logits are float32 always.
+    """
+    model = CharacterModel(
+        config, vocab_size, batch_size=batch_size, on_gpu=on_gpu, seed=seed, precision=precision
+    )
+    # Layers make their variables when they first see a shape; no operation needs to run for it.
+    shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
+    for layer in model.recurrent:
+        layer.build(shape)
+        shape = (*shape[:2], config.units)
+    model.dense.build(shape)
+    model.built = True
+    return model
+
+
+def step_model(
+    config: ModelConfig, vocab_size: int, arrays: Iterable[NDArray[np.float32]], names: list[str]
+) -> Any:
+    """Return the network as a plain model of Keras, its states inputs and outputs; no dropout.
+
+    Inputs are ids (B, T), int32, and the states that ``CharacterModel.state`` returns; outputs are
+    logits (B, T, V) and the states. It is the same whether there is a GPU or not. ``arrays`` are
+    the weights in the order of a weights file, ``names`` those of the inputs.
+    """
+    kinds = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
+    settings: dict[str, Any] = {"activation": config.activation or "tanh"}
+    if config.cell != "rnn":
+        settings["use_cudnn"] = False
+    ids = keras.Input((None,), dtype="int32", name=names[0])
+    starts = [keras.Input((config.units,), name=name) for name in names[1:]]
+    each = len(config.kind.states)
+    sequence, states = keras.ops.one_hot(ids, vocab_size), []
+    for number in range(config.layers):
+        layer = kinds[config.cell](
+            config.units,
+            return_sequences=True,
+            return_state=True,
+            dtype="float32",
+            name=f"{config.cell}_{number + 1}",
+            **settings,
+        )
+        before = starts[number * each : (number + 1) * each]
+        sequence, *after = layer(sequence, initial_state=before)
+        states += after
+    logits = keras.layers.Dense(vocab_size, dtype="float32", name="dense")(sequence)
+    model = keras.Model([ids, *starts], [logits, *states], name="character_model")
+    for variable, value in zip(model.trainable_variables, arrays, strict=True):
+        variable.assign(value)
+    return model
+
+
+def _initializers(seed: int | None, count: int) -> Any:
+    """Yield arguments for the initializers of one layer after the other."""
+    for layer in range(count):
+        if seed is None:
+            yield {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+            continue
+        kernel, recurrent = np.random.SeedSequence([seed, layer]).generate_state(2) >> 1
+        yield {
+            "kernel_initializer": keras.initializers.GlorotUniform(seed=int(kernel)),
+            "recurrent_initializer": keras.initializers.Orthogonal(seed=int(recurrent)),
+        }

@@ -1,0 +1,193 @@
+"""Recurrent layers with a recurrence that is fast on a CPU; on a GPU they are Keras's, on cuDNN.
+
+Keras's loop multiplies by the kernel and sums up both weight gradients in every time step. Here
+these are three products over all time steps at once, outside of the loop; of one-hot vectors, a
+look-up and sums of rows. What must stay inside, h @ U forward and dz @ U.T backward, XLA compiles,
+for groups of rows side by side: the rows of a batch are independent, so that the cores need not
+meet in every time step. Knows no model.
+"""
+
+from functools import partial
+from typing import Any
+
+from charlstm.hardware import usable_cores
+from charlstm.network import cells
+from charlstm.network.backend import keras, tf
+from charlstm.network.cells import Cell
+from charlstm.network.loops import backward, forward
+
+ROWS_PER_GROUP = 8  # fewer do not pay for reading all of U in every time step
+FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: a product of fewer takes longer than in float32
+
+
+class _Hoisted:
+    """A layer of Keras for whole sequences: the same variables, states and results.
+
+    Each bears Keras's name, since Keras names the groups of a weights file after the class. With
+    ``bfloat16``, matrix products on a CPU are of bfloat16 numbers; sums, states and results are
+    float32 all the same.
+    """
+
+    def __init__(self, units: int, *, on_gpu: bool, bfloat16: bool = False, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)  # type: ignore[call-arg] # that of Keras's layer
+        self._on_gpu = on_gpu
+        self._products = tf.bfloat16 if bfloat16 else tf.float32
+
+    def _cell(self) -> Cell:
+        raise NotImplementedError
+
+    def inner_loop(
+        self: Any,
+        sequences: Any,
+        initial_state: Any,
+        mask: Any,
+        training: bool = False,  # noqa: FBT001, FBT002 - Keras's signature
+    ) -> Any:
+        """Return the last output (B, U), all outputs (B, T, U) and the states for (B, T, in).
+
+        Or for ids (B, T, 1), integers, which stand for their one-hot vectors.
+        """
+        if self._on_gpu or self.compute_dtype != "float32":
+            if sequences.dtype.is_integer:
+                size = self.cell.kernel.shape[0]
+                sequences = tf.one_hot(sequences[..., 0], size, dtype=self.compute_dtype)
+            return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc] # Keras's
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        inputs = (sequences, *map(tf.convert_to_tensor, weights), *initial_state)
+        outputs, *states = recur(self._cell(), self._products, *inputs)
+        return states[0], outputs, states
+
+
+class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.LSTM``; its states are h and c."""
+
+    def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
+        # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
+        super().__init__(units, on_gpu=on_gpu, use_cudnn=on_gpu, **kwargs)
+
+    def _cell(self) -> Cell:
+        return cells.LSTM
+
+
+class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.GRU``; its state is h."""
+
+    def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
+        super().__init__(units, on_gpu=on_gpu, use_cudnn=on_gpu, **kwargs)  # as above
+
+    def _cell(self) -> Cell:
+        return cells.GRU
+
+
+class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.SimpleRNN``; its state is h. Keras has none on cuDNN."""
+
+    def _cell(self) -> Cell:
+        return cells.RNN[self.activation.__name__]
+
+
+def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
+    """Return outputs (B, T, U) and the last states (B, U), all float32.
+
+    ``products`` is the type of the numbers that are multiplied as matrices, where float32 is not
+    faster. ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the
+    first states (B, U); n and what is computed are the cell's.
+    """
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
+    def differentiable(*inputs: Any) -> Any:
+        # The gradient is our own: a tape need not follow what happens here.
+        return _recur(cell, products, *map(tf.stop_gradient, inputs))
+
+    return differentiable(*inputs)
+
+
+def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
+    kernel, recurrent, bias, *first = inputs
+    groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP)]
+    factor = tf.cast(recurrent, products)
+    back = _transposed(recurrent if groups[0].stop < FEWEST_BFLOAT16_ROWS else factor)
+    if not x.dtype.is_integer:
+        x, kernel = tf.cast(x, products), tf.cast(kernel, products)
+    weights = kernel, factor, back, bias
+    starts = [[state[rows] for state in first] for rows in groups]
+    results = [
+        forward(cell, x, start, weights, tf.constant(rows.start))
+        for rows, start in zip(groups, starts, strict=True)
+    ]
+    outputs, lasts, saved = zip(*results, strict=True)
+
+    def gradient(d_outputs: Any, *d_last: Any) -> Any:
+        parts = [
+            backward(
+                (cell, products),
+                (d_outputs, [d[rows] for d in d_last]),
+                of_rows,
+                back,
+                tf.constant(rows.start),
+            )
+            for rows, *of_rows in zip(groups, saved, outputs, starts, strict=True)
+        ]
+        d_products, before, d_first = zip(*parts, strict=True)
+        flat = [_flat(part) for part in zip(*d_products, strict=True)]
+        dx, d_kernel, d_recurrent, d_bias = _over_time(x, kernel, flat, _flat(before))
+        d_weights = d_kernel, d_recurrent, tf.reshape(d_bias, bias.shape)
+        d_states = [tf.concat(d, 0) for d in zip(*d_first, strict=True)]
+        return (dx, *(tf.cast(d, tf.float32) for d in d_weights), *d_states)
+
+    h, *last = (tf.concat(part, 0) for part in (outputs, *zip(*lasts, strict=True)))
+    return (h, *last), gradient
+
+
+def _over_time(
+    x: Any, kernel: Any, d_products: list[Any], before: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Return the gradients of x, W, U and the bias, from products over all time steps at once.
+
+    ``d_products`` are the gradients of x W and of h U (B x T, nU), one if they are equal;
+    ``before`` is h before each time step (B x T, U). The bias's is (1 or 2, nU); there is none of
+    ids.
+    """
+    dz, dr = d_products[0], d_products[-1]
+    if x.dtype.is_integer:
+        dx, d_kernel = None, _sums_by_id(dz, tf.reshape(x, (-1,)), kernel.shape[0])
+    else:
+        multiply = _product if dz.dtype == tf.float32 else partial(tf.matmul, transpose_b=True)
+        dx = tf.reshape(tf.cast(multiply(dz, kernel), tf.float32), tf.shape(x))
+        d_kernel = tf.matmul(_flat([x]), dz, transpose_a=True)
+    d_recurrent = tf.matmul(before, dr, transpose_a=True)
+    ones = tf.ones((1, tf.shape(dz)[0]), dz.dtype)
+    # A sum, at the speed of a product.
+    d_bias = tf.concat([tf.matmul(ones, d) for d in d_products], 0)
+    return dx, d_kernel, d_recurrent, d_bias
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
+def _transposed(matrix: Any) -> Any:
+    """Return a matrix transposed: XLA needs half the time for it."""
+    return tf.transpose(matrix)
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
+def _product(dz: Any, kernel: Any) -> Any:
+    """Return dz W.T, (B x T, in), float32: in float32 the large product that XLA is faster at."""
+    return tf.matmul(dz, kernel, transpose_b=True)
+
+
+@tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
+def _sums_by_id(dz: Any, ids: Any, count: int) -> Any:
+    """Return the sums of the rows dz (B x T, nU) that have the same id: (count, nU), float32."""
+    return tf.math.unsorted_segment_sum(tf.cast(dz, tf.float32), ids, count)
+
+
+def _flat(groups: Any) -> Any:
+    """Return groups of rows (b, T, n) as one matrix (B x T, n)."""
+    return tf.reshape(tf.concat(groups, 0), (-1, groups[0].shape[2]))
+
+
+def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
+    """Cut the rows of a batch into equal groups, one a core if each has the fewest rows or more."""
+    most = min(usable_cores(), batch // fewest)
+    count = next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
+    size = batch // count
+    return [(start, start + size) for start in range(0, batch, size)]

@@ -1,0 +1,159 @@
+"""An option: its name, type, range, default and help; records of options <-> TOML.
+
+The command line makes its options from these records. Knows no Click and no particular option.
+"""
+
+import difflib
+import math
+import re
+import reprlib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from charlstm.errors import CharlstmError
+
+Record = TypeVar("Record")
+
+LARGEST = 2**63  # of any option: what integers of 64 bits and floats both have
+TOML_BYTES = 2**14  # what a hostile file makes tomllib need grows with the square of its size
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: what the command line, a TOML file and an error message need to know.
+
+    In ``help``, another option stands as its name in braces, as in the hint of an error.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_ends: str = ""
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    metavar: str = ""
+    meaning: str = ""
+    multiple: bool = False
+    required: bool = False
+
+    @property
+    def range(self) -> str:
+        """The range in words, empty if there is none."""
+        words = []
+        if self.low > -math.inf:
+            words.append(f"{'above' if 'low' in self.open_ends else 'at least'} {self.low}")
+        if self.high < math.inf:
+            words.append(f"{'below' if 'high' in self.open_ends else 'at most'} {self.high}")
+        return " and ".join(words)
+
+    def problem(self, value: Any) -> str:
+        """Say in words what is wrong with a value; empty if nothing is."""
+        if value is None and self.optional:
+            return ""
+        if self.multiple:
+            return next(filter(None, map(self._problem, value)), "")
+        return self._problem(value)
+
+    def _problem(self, value: Any) -> str:
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
+        if isinstance(value, int | float) and not self._in_range(value):
+            return f"must be {self.range or 'finite'}, not {reprlib.repr(value)}"
+        if self.choices and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}, not {reprlib.repr(value)}"
+        if self.pattern and not re.fullmatch(self.pattern, str(value)):
+            return f"must be {self.meaning or self.metavar}, not {reprlib.repr(value)}"
+        return ""
+
+    def _in_range(self, value: float) -> bool:
+        above = value > self.low or (value == self.low and "low" not in self.open_ends)
+        below = value < self.high or (value == self.high and "high" not in self.open_ends)
+        return abs(value) < LARGEST and above and below
+
+
+def option(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002 - Click's own name for it
+    """Declare a field of a record as an option; ``rest`` are fields of Option.
+
+    With MISSING as its default it is required.
+    """
+    return field(default=default, metadata={"help": help, **rest})
+
+
+def options(*records: type) -> list[Option]:
+    """Return the options that these records declare, in their order."""
+    declared = []
+    for record in records:
+        hints = typing.get_type_hints(record)
+        for item in fields(record):
+            hint = hints[item.name]
+            optional = isinstance(hint, types.UnionType)
+            multiple = typing.get_origin(hint) is tuple  # tuple[kind, ...]
+            kind = typing.get_args(hint)[0] if optional or multiple else hint
+            required = item.default is MISSING
+            default = None if required else item.default
+            rest = {"multiple": multiple, "required": required, **item.metadata}
+            declared.append(Option(item.name, kind, optional, default, **rest))
+    return declared
+
+
+def record_of(record: type[Record], values: Mapping[str, Any]) -> Record:
+    """Make a record of the values that it has options for; others keep their defaults."""
+    names = [item.name for item in fields(record)]  # type: ignore[arg-type] # a record is a dataclass
+    return record(**{name: values[name] for name in names if name in values})
+
+
+def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any]:
+    """Return values of options that came from anywhere.
+
+    Raises CharlstmError for an option that there is not, or a value that it cannot have.
+    """
+    known = {item.name: item for item in options(*records)}
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise CharlstmError(f"unknown key {reprlib.repr(name)}", hint)
+        problem = known[name].problem(value)
+        if problem:
+            raise CharlstmError(f"{name} {problem}")
+    return dict(values)
+
+
+def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -> dict[str, Any]:
+    """Read options that were saved in a TOML file; ``name`` is what the user calls it.
+
+    Raises CharlstmError for anything the records do not allow, naming file and key; ``missing`` is
+    the way out where there is no file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(TOML_BYTES + 1)
+        if len(content) > TOML_BYTES:
+            raise CharlstmError(f"{name}: not a saved command line: over {TOML_BYTES:,} bytes")
+        values = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # also of numbers too long, of nested lists
+        raise CharlstmError(f"{name}: not a TOML file: {error}") from None
+    except OSError as error:
+        raise CharlstmError(f"{name}: {error.strerror}", missing) from None
+    try:
+        return checked(values, records)
+    except CharlstmError as error:
+        raise CharlstmError(f"{name}: {error.problem}", error.hint) from None
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Write options as TOML; what is not set is left out."""
+    import tomli_w
+
+    return tomli_w.dumps({key: value for key, value in values.items() if value is not None})

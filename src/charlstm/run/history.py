@@ -1,0 +1,96 @@
+"""The lines of a run's history: how they are read, what they say."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charlstm.files import named_reading
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch; losses are nats, None where the line has none that is finite."""
+
+    epoch: int
+    train_loss: float | None
+    valid_loss: float | None
+    seconds: float | None = None  # since the training began
+    characters_per_second: float | None = None
+
+
+def read_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the whole lines of a history from a byte on, and where each ends, in bytes.
+
+    A file that is not there has none. Raises CharlstmError for one that cannot be read.
+    """
+    with named_reading(path), suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(start)
+        for text in file:
+            if text.endswith(b"\n"):  # the last one can be in the making
+                start += len(text)
+                yield parse_line(text.decode("utf-8", "replace")), start
+
+
+def parse_line(text: str) -> dict[str, Any]:
+    """Return what a line of the history says; nothing of one that is cut short or not ours."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):  # the last line, while it is being written, or not ours
+        return {}
+    return line if isinstance(line, dict) else {}
+
+
+def epochs(lines: Iterable[dict[str, Any]]) -> list[Epoch]:
+    """Return what the lines say about epochs."""
+    finished = []
+    for line in lines:
+        match line:
+            case {"kind": "epoch", "epoch": int(epoch)}:
+                clock = line.get("clock")
+                clock = clock if isinstance(clock, dict) else {}
+                keys = ("train_loss", "valid_loss"), ("seconds", "characters_per_second")
+                numbers = [_number(line, key) for key in keys[0]]
+                finished.append(Epoch(epoch, *numbers, *(_number(clock, key) for key in keys[1])))
+    return finished
+
+
+def best(finished: Iterable[Epoch]) -> int | None:
+    """Return the epoch of the lowest validation loss, the earlier of equals; None without any."""
+    losses = [(e.valid_loss, e.epoch) for e in finished if e.valid_loss is not None]
+    return min(losses)[1] if losses else None
+
+
+def steps(lines: Iterable[dict[str, Any]]) -> list[tuple[int, int, float]]:
+    """Return (epoch, step, loss) of the lines about steps whose loss is finite."""
+    logged = []
+    for line in lines:
+        match line:
+            case {"kind": "step", "epoch": int(epoch), "step": int(step), "loss": float(loss)} if (
+                math.isfinite(loss)
+            ):
+                logged.append((epoch, step, loss))
+    return logged
+
+
+def steps_done(line: dict[str, Any], steps_of_epoch: int) -> int:
+    """Return how many steps of the training were done when a line was written."""
+    match line:
+        case {"kind": "step", "epoch": int(epoch), "step": int(step)}:
+            return (epoch - 1) * steps_of_epoch + step
+        case {"kind": "epoch", "epoch": int(epoch)}:
+            return epoch * steps_of_epoch
+    return 0
+
+
+def bits_per_char(loss: float) -> float:
+    """Return a loss in nats as bits: nats / ln 2."""
+    return loss / math.log(2)
+
+
+def _number(values: dict[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return value if isinstance(value, float) and math.isfinite(value) else None

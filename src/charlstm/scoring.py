@@ -1,0 +1,225 @@
+"""The score of a text: how well a model predicts it, as a whole, by line, and by character.
+
+A text can be larger than memory: its ids are in a temporary file. Knows no terminal.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import CharlstmError
+from charlstm.run.weights import Checkpoint
+from charlstm.text.source import Ids, Reading, Text
+
+if TYPE_CHECKING:  # for real only when a text was read: TensorFlow
+    from charlstm.evaluation import Evaluation, Prediction
+
+FEWEST = 2  # characters: one to predict from, one to predict
+MOST_DETAILED = 200_000  # characters whose details are kept: what a page can show
+SEARCHED = 1 << 20  # characters that are searched for line ends at a time
+LONGEST_WINDOW = 512  # characters
+WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How a text is scored.
+
+    ``batch_size`` lanes lie side by side at most, each without context at its start; None is one
+    lane. ``unknown`` is error or skip: what to do at a character outside of the vocabulary.
+    ``guesses`` keeps details of each character: so many of the likeliest.
+    """
+
+    batch_size: int | None = None
+    unknown: str = "error"
+    per_line: bool = False
+    guesses: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the model made of each of N characters; the first is not predicted.
+
+    ``ids`` (N,) are theirs, ``nats`` (N,) what each costs; ``guesses`` (N, K) are the ids of the
+    likeliest in its place, ``probabilities`` (N, K) theirs.
+    """
+
+    ids: Ids
+    nats: NDArray[np.float64]
+    guesses: NDArray[np.int32]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text is predicted; ``note`` says what of it was left out.
+
+    ``lines`` are the scores of its lines, each with its line end, if they were asked for.
+    """
+
+    whole: Evaluation
+    skipped: int = 0
+    note: str = ""
+    lines: list[Evaluation] = field(default_factory=list)
+    details: Details | None = None
+
+    @property
+    def nats_per_char(self) -> float:
+        """The loss."""
+        return self.whole.nats_per_char
+
+    @property
+    def bits_per_char(self) -> float:
+        """The loss in bits."""
+        return self.whole.bits_per_char
+
+
+def score(
+    checkpoint: Checkpoint,
+    text: Text,
+    options: ScoreOptions = ScoreOptions(),
+    progress: Callable[[int, int], object] = lambda _total, _more: None,
+) -> Score:
+    """Return how well a model predicts a text: every character but the first, from all before it.
+
+    ``progress`` is told how many characters there are in all, and that so many more are scored.
+
+    Raises CharlstmError for a text that cannot be scored, or a device that is too small.
+    """
+    reading = Reading(text, checkpoint.vocabulary)
+    with tempfile.TemporaryFile() as file:
+        _write_ids(reading, file)
+        note = reading.account(options.unknown)
+        ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(options.guesses))
+
+        from charlstm.evaluation import Evaluation, default_lanes
+
+        lanes = default_lanes(len(ids), options.batch_size or 1)
+        newline = checkpoint.vocabulary.characters.find("\n")
+        lines = _Lines(ids, newline) if options.per_line else None
+        details = _details(ids, min(options.guesses, len(checkpoint.vocabulary)))
+        nats = 0.0
+        for prediction in _predictions(checkpoint, ids, lanes, options):
+            nats += float(prediction.nats.sum())
+            if lines:
+                lines.add(prediction)
+            if details:
+                _add(details, prediction)
+            progress(len(ids) - 1, sum(count for _, _, count in prediction.spans))
+    whole = Evaluation(nats, len(ids) - 1, lanes)
+    return Score(whole, reading.skipped, note, lines.scores() if lines else [], details)
+
+
+def check_length(name: str, count: int) -> None:
+    """Refuse a text of too few characters.
+
+    Raises CharlstmError.
+    """
+    if count < FEWEST:
+        raise CharlstmError(f"{name}: scoring needs at least {FEWEST} characters")
+
+
+def _write_ids(reading: Reading, file: BinaryIO) -> None:
+    """Write the ids of a text.
+
+    Raises CharlstmError for a text that is not UTF-8, or a disk that is full.
+    """
+    try:
+        file.writelines(ids.tobytes() for ids in reading.ids())
+        file.flush()
+    except OSError as error:
+        raise CharlstmError(
+            f"{tempfile.gettempdir()}: no room for the encoded text: {error.strerror}",
+            "name another folder in TMPDIR",
+        ) from None
+
+
+def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: bool) -> Ids:
+    """Return the ids in a file, memory-mapped.
+
+    Raises CharlstmError for a text that is too short to be scored or too long for details.
+    """
+    dtype = checkpoint.vocabulary.id_dtype
+    count = file.tell() // dtype.itemsize
+    check_length(name, count)
+    if detailed and count > MOST_DETAILED:
+        raise CharlstmError(
+            f"{name}: {count:,} characters are too many for a page, which can have "
+            f"{MOST_DETAILED:,}",
+            "leave out {html}, or take a part of the text",
+        )
+    return np.memmap(file, dtype, mode="r")
+
+
+def _predictions(
+    checkpoint: Checkpoint, ids: Ids, lanes: int, options: ScoreOptions
+) -> Iterator[Prediction]:
+    """Yield what the model makes of the text, window by window.
+
+    Raises CharlstmError if the device has too little memory.
+    """
+    from charlstm.evaluation import predict
+    from charlstm.network.backend import named_memory, select_device
+    from charlstm.network.model import build_model
+
+    device, size = select_device(options.device), len(checkpoint.vocabulary)
+    # Logits and gates of a column of a window.
+    numbers = lanes * (size + checkpoint.model.kind.gates * checkpoint.model.units)
+    length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
+    with named_memory(f"{{batch_size}} (now {lanes} lanes)"):
+        model = build_model(checkpoint.model, size, batch_size=lanes, on_gpu=device.on_gpu)
+        model.set_arrays(checkpoint.weights)
+        guesses = min(options.guesses, size)
+        yield from predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
+
+
+class _Lines:
+    """The scores of the lines of a text, each with its line end."""
+
+    def __init__(self, ids: Ids, newline: int) -> None:
+        ends = [
+            np.flatnonzero(ids[start : start + SEARCHED] == newline) + start + 1
+            for start in range(0, len(ids), SEARCHED)
+        ]
+        starts = np.concatenate([[0], *ends])
+        self._starts = starts[starts < len(ids)]  # nothing is behind the last line end
+        self._counts = np.diff(self._starts, append=len(ids))
+        self._counts[0] -= 1  # the first character is not predicted
+        self._nats = np.zeros(len(self._starts))
+
+    def add(self, prediction: Prediction) -> None:
+        """Add the nats of a window."""
+        for row, first, count in prediction.spans:
+            lines = np.searchsorted(self._starts, np.arange(first, first + count), "right") - 1
+            np.add.at(self._nats, lines, prediction.nats[row, :count])
+
+    def scores(self) -> list[Evaluation]:
+        """Return the score of each line."""
+        from charlstm.evaluation import Evaluation
+
+        pairs = zip(self._nats, self._counts, strict=True)
+        return [Evaluation(float(nats), int(count), 1) for nats, count in pairs]
+
+
+def _details(ids: Ids, guesses: int) -> Details | None:
+    """Return the details of N characters, to be filled in; None if none are wanted."""
+    if not guesses:
+        return None
+    shape = (len(ids), guesses)
+    return Details(np.array(ids), np.zeros(len(ids)), np.zeros(shape, np.int32), np.zeros(shape))
+
+
+def _add(details: Details, prediction: Prediction) -> None:
+    """Fill in the details of what was predicted in one window."""
+    for row, first, count in prediction.spans:
+        span = slice(first, first + count)
+        details.nats[span] = prediction.nats[row, :count]
+        details.guesses[span] = prediction.guesses[row, :count]
+        details.probabilities[span] = prediction.probabilities[row, :count]

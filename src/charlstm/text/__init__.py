@@ -1,0 +1,1 @@
+"""Characters -> ids -> windows."""

@@ -1,0 +1,228 @@
+"""Opening and decoding a text, and saying what is wrong with it where.
+
+The only room that reads texts. Knows no files of ours.
+"""
+
+import codecs
+import hashlib
+import io
+import math
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.errors import CharlstmError
+from charlstm.text.vocabulary import Vocabulary, code_points, describe
+
+CodePoints = NDArray[np.unsignedinteger]
+Ids = NDArray[np.unsignedinteger]
+
+CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARK = 0xFEFF
+MARKS = (  # the longer first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """An open text; to be encoded, its bytes must be such that they can be read twice."""
+
+    name: str
+    stream: BinaryIO
+
+    def stamp(self) -> tuple[int, int]:
+        """Return size in bytes and time of the last change in nanoseconds (0 if in memory)."""
+        if isinstance(self.stream, io.BytesIO):
+            return len(self.stream.getbuffer()), 0
+        status = os.fstat(self.stream.fileno())
+        return status.st_size, status.st_mtime_ns
+
+
+def open_text(path: str) -> Text:
+    """Open a text file.
+
+    Raises CharlstmError where there is none that can be read twice.
+    """
+    if path == "-":
+        raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
+    text = open_once(path)
+    if not stat.S_ISREG(os.fstat(text.stream.fileno()).st_mode):
+        text.stream.close()
+        raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
+    return text
+
+
+def open_once(path: str) -> Text:
+    """Open a text that is read once: any file, or, for ``-``, standard input.
+
+    Raises CharlstmError where there is none.
+    """
+    try:
+        return Text(path, open(0, "rb", closefd=False) if path == "-" else Path(path).open("rb"))
+    except IsADirectoryError:
+        raise CharlstmError(f"{path}: a directory", "name a text file in it") from None
+    except OSError as error:
+        raise CharlstmError(f"{path}: {error.strerror}") from None
+
+
+def demo_text() -> Text:
+    """Return the text that every Python carries: the pages of its ``help()``, by name."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return Text("demo", io.BytesIO(text.encode()))
+
+
+def text_in_memory(name: str, content: str) -> Text:
+    """Return a text that is no file: it gets a byte order mark to lose, and keeps its own."""
+    return Text(name, io.BytesIO(content.encode("utf-8-sig")))
+
+
+class Reader:
+    """One reading of a text, from its start to the size it had when it was opened.
+
+    Without a size, of a text that is read once, to its end.
+    """
+
+    def __init__(
+        self, text: Text, size: int | None, advance: Callable[[int], object] | None = None
+    ) -> None:
+        self._text = text
+        self._size = size
+        self._advance = advance
+        self._digest = hashlib.sha256()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was read."""
+        return self._digest.hexdigest()
+
+    def read(self) -> None:
+        """Read for the digest alone."""
+        for _ in self._chunks():
+            pass
+
+    def code_points(self) -> Iterator[CodePoints]:
+        """Yield the code points in pieces of any length; a byte order mark is dropped."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        offset, first = 0, True  # of the chunk, in the text; of the points
+        for chunk in self._chunks():
+            pending = len(decoder.getstate()[0])
+            if chunk.isascii() and not pending:
+                points: CodePoints = np.frombuffer(chunk, np.uint8)
+            else:
+                points = code_points(self._decode(decoder, chunk, offset - pending))
+            if len(points):
+                yield points[1:] if first and points[0] == BYTE_ORDER_MARK else points
+                first = False
+            offset += len(chunk)
+        self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
+
+    def _chunks(self) -> Iterator[bytes]:
+        left = math.inf if self._size is None else self._size
+        if self._size is not None:
+            self._text.stream.seek(0)
+        while left:
+            try:
+                chunk = self._text.stream.read(int(min(CHUNK_BYTES, left)))
+            except OSError as error:
+                raise CharlstmError(f"{self._text.name}: {error.strerror}") from None
+            if not chunk and self._size is None:
+                return
+            if not chunk:
+                raise changed(self._text.name)
+            self._digest.update(chunk)
+            left -= len(chunk)
+            yield chunk
+            if self._advance:
+                self._advance(len(chunk))
+
+    def _decode(
+        self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
+    ) -> str:
+        try:
+            return decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            guess = "WINDOWS-1252"
+            if offset == 0:
+                guess = next((name for mark, name in MARKS if chunk.startswith(mark)), guess)
+            # So does a text in another encoding that has its last such character there.
+            cut = "it ends in the middle of a character; if it is not cut short but"
+            unless = cut if final else "if it is"
+            command = f"iconv -f {guess} -t UTF-8 {shlex.quote(self._text.name)} > utf8.txt"
+            raise CharlstmError(
+                f"{self._text.name}: not UTF-8: byte 0x{error.object[error.start]:02X} at offset "
+                f"{offset + error.start:,}; {unless} {guess}, convert it with: {command}"
+            ) from None
+
+
+class Reading:
+    """One reading of a text for a model: its ids, and what the vocabulary does not have."""
+
+    def __init__(self, text: Text, vocabulary: Vocabulary) -> None:
+        self._text = text
+        self._vocabulary = vocabulary
+        self._unseen: dict[str, int] = {}  # where each is first, from 1
+        self.skipped = 0
+
+    def ids(self) -> Iterator[Ids]:
+        """Yield the ids in pieces, without characters that have none.
+
+        Raises CharlstmError for a text that is not UTF-8.
+        """
+        position = 1
+        for points in Reader(self._text, None).code_points():
+            ids, known = self._vocabulary.look_up(points)
+            if not known.all():
+                self._note(points, np.flatnonzero(~known), position)
+                ids = ids[known]
+            position += len(points)
+            yield ids
+
+    def _note(self, points: CodePoints, unseen: NDArray[np.intp], position: int) -> None:
+        self.skipped += len(unseen)
+        distinct, first = np.unique(points[unseen], return_index=True)
+        for point, where in sorted(zip(distinct, unseen[first], strict=True), key=lambda p: p[1]):
+            self._unseen.setdefault(chr(point), position + int(where))
+
+    def account(self, unknown: str) -> str:
+        """Say what had to be left out of what was read; empty if nothing was.
+
+        ``unknown`` is error or skip. Raises CharlstmError at error.
+        """
+        if not self.skipped:
+            return ""
+        shown = (f"{describe(c)} at character {at:,}" for c, at in self._unseen.items())
+        listed = f"what the model has never seen: {', '.join(shown)}"
+        if unknown == "error":
+            raise CharlstmError(
+                f"{self._text.name}: it has {listed}", "leave it out, or say {unknown} skip"
+            )
+        return f"{self._text.name}: left out {self.skipped:,} of {listed}"
+
+
+def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> tuple[NDArray[np.int32], str]:
+    """Return all ids of a text, shape (N,), and what had to be left out of it.
+
+    Raises CharlstmError for a text that is not UTF-8, or, at error, has unknown characters.
+    """
+    reading = Reading(text, vocabulary)
+    ids = np.concatenate([np.zeros(0, np.int32), *reading.ids()], dtype=np.int32)
+    return ids, reading.account(unknown)
+
+
+def changed(name: str) -> CharlstmError:
+    """Return the error of a text that is not the same when it is read again."""
+    return CharlstmError(
+        f"{name}: changed while it was read", "start again when nothing writes to it"
+    )

@@ -1,0 +1,71 @@
+"""Characters <-> ids. Knows no files."""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST = 2  # characters of a vocabulary: a choice needs two
+CODE_POINTS = 0x110000  # one more than the highest code point of Unicode
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The distinct code points of a text, sorted: ``characters[i]`` has id ``i``."""
+
+    characters: str
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    @property
+    def id_dtype(self) -> np.dtype[np.unsignedinteger]:
+        """The narrowest unsigned integer that holds every id."""
+        return np.dtype(np.min_scalar_type(len(self) - 1)).newbyteorder("<")
+
+    @cached_property
+    def table(self) -> NDArray[np.unsignedinteger]:
+        """Ids by code point, shape (CODE_POINTS,); 0 for characters that have none."""
+        table = np.zeros(CODE_POINTS, self.id_dtype)
+        table[code_points(self.characters)] = np.arange(len(self))
+        return table
+
+    def look_up(
+        self, points: NDArray[np.unsignedinteger]
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
+        """Return the ids of code points, shape (N,), and which of them really have one."""
+        ids = self.table.take(points)
+        return ids, code_points(self.characters)[ids] == points
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """Return the ids of a text that has no other characters, shape (N,)."""
+        ids, known = self.look_up(code_points(text))
+        assert known.all()
+        return ids.astype(np.int32)
+
+    def opening(self) -> str:
+        """Return what a text without a prime goes on from: a newline, or the first character."""
+        return "\n" if "\n" in self.characters else self.characters[0]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text that has these ids."""
+        return "".join(self.characters[i] for i in ids)
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """Return the code points of a text, shape (N,)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+
+
+def describe(character: str) -> str:
+    r"""Show one character so that it can be recognised in a line of any terminal.
+
+    Example: ``'é' (U+00E9)``; ``'\n' (U+000A)``; ``COMBINING ACUTE ACCENT (U+0301)``.
+    """
+    shown = repr(character)
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Cf", "Mn", "Me"):
+        shown = unicodedata.name(character, "a mark")
+    return f"{shown} (U+{ord(character):04X})"

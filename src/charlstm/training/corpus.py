@@ -1,0 +1,48 @@
+"""The encoded text of a run: what the run has, what the run that it replaces has, or made now."""
+
+from collections.abc import Callable
+
+from charlstm.errors import CharlstmError
+from charlstm.files import named_refusal
+from charlstm.run.claim import NewRun
+from charlstm.run.folder import ANOTHER, RunFolder
+from charlstm.text.encoding import Corpus, encode, is_of, reuse
+from charlstm.text.source import Text
+
+Advance = Callable[[int], object]  # is told of so many more bytes that were read
+
+
+def corpus_of_new_run(text: Text, run: NewRun, extra: str, advance: Advance) -> Corpus:
+    """Return the ids of a text; its vocabulary has the characters of ``extra``, too.
+
+    Raises CharlstmError for a text that cannot be learned from.
+    """
+    with named_refusal(run.place, ANOTHER):
+        replaced = run.replaced
+        corpus = reuse(text, replaced.ids_path, replaced.read_corpus(), extra=extra)
+        if corpus:
+            run.take_ids(replaced)
+        else:
+            corpus = encode(text, run.ids_path, advance, extra=extra)
+    run.write_corpus(corpus.identity())
+    return corpus
+
+
+def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
+    """Return the ids that a run has of its text, made anew if they are lost or damaged.
+
+    Raises CharlstmError if the run has those of another text.
+    """
+    identity = run.read_corpus()
+    with named_refusal(run.place, ANOTHER):
+        corpus = reuse(text, run.ids_path, identity, extra=None)
+        if not corpus and not is_of(text, identity):
+            raise CharlstmError(
+                f"{text.name}: not the text that the run in {run.path} was begun with, or its "
+                "corpus.json is damaged",
+                "train another run with {run}, or start again with {overwrite}",
+            )
+        if not corpus:
+            corpus = encode(text, run.ids_path, advance, extra=identity["vocabulary"])
+    run.write_corpus(corpus.identity())
+    return corpus

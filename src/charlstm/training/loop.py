@@ -1,0 +1,210 @@
+"""The training loop: epochs of steps, saves, history; yields reports.
+
+Knows no gradients, no command line and no terminal.
+"""
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
+
+from charlstm.architecture import ModelConfig
+from charlstm.config import TrainConfig
+from charlstm.evaluation import evaluate
+from charlstm.network.backend import Device, tf
+from charlstm.run.folder import RunFolder
+from charlstm.text.encoding import Corpus
+from charlstm.text.source import Ids
+from charlstm.text.windows import Windows
+from charlstm.training.clock import Clock
+from charlstm.training.position import Position, Reason, finished
+from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
+from charlstm.training.saving import Saving, not_finite
+from charlstm.training.schedule import Schedule
+from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
+from charlstm.training.views import Views
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, complete: what learns, from what, where it is written, where it goes on.
+
+    ``at`` is the position it begins from: the trainer has the weights and states of it already.
+    ``stopped`` tells that it shall end soon. ``resources`` are let go of by ``close``.
+    """
+
+    model: ModelConfig
+    corpus: Corpus
+    windows: Windows
+    validation: Ids
+    run_folder: RunFolder
+    trainer: Trainer
+    device: Device
+    at: Position
+    origin: Origin
+    views: Views | None = None
+    stopped: Callable[[], bool] = lambda: False
+    resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def config(self) -> TrainConfig:
+        """The options of the training, as they are used."""
+        return self.trainer.config
+
+    @property
+    def finished(self) -> Reason | None:
+        """Why nothing is left to train from where it begins; None if there is something."""
+        return finished(self.at, self.config, self.windows.steps, self.run_folder)
+
+    def run(self) -> Iterator[Report]:
+        """Train, write an epoch file after each epoch, keep the history, and report.
+
+        A run gets its place when its first step is done: what fails before that leaves no trace.
+        What a resumed training needs is written before the first step, every ``save_minutes``, at
+        each epoch's end, and when ``stopped`` tells to stop.
+
+        Raises CharlstmError if the loss is not finite or the device has too little memory.
+        """
+        yield from _train(self)
+
+    def close(self) -> None:
+        """Let go of the run folder; a new one that never got its place is removed."""
+        self.resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """Validation was asked to stop."""
+
+
+def _stop_if(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise _Stopped
+
+
+def _train(training: Training) -> Iterator[Report]:
+    trainer, run, at = training.trainer, training.run_folder, training.at
+    saving = Saving(trainer, training.model, training.corpus, run)
+    clock = Clock(at.seconds)
+    steps_of_epoch = training.windows.steps
+    if training.finished is None:
+        with named_failures(training.config):
+            trainer.trace(training.windows)
+        if training.origin.resumed:
+            run.cut_history(at.history_bytes)
+        else:
+            saving.save(at)
+    while not (reason := finished(at, training.config, steps_of_epoch, run)):
+        steps = steps_of_epoch
+        if training.config.max_steps:
+            steps = min(steps, training.config.max_steps - (at.epoch - 1) * steps)
+        started, before = clock.seconds(), at.step
+        at = yield from _run_steps(training, saving, at, steps, clock)
+        if at.step < steps:
+            reason = "stopped"
+            break
+        time = clock.record((steps - before) * training.windows.step_size, started)
+        try:
+            report = _finish_epoch(training, saving, at.epoch, at.total / steps, time)
+        except _Stopped:
+            saving.save(replace(at, seconds=clock.seconds()))
+            reason = "stopped"
+            break
+        at = replace(at, epoch=at.epoch + 1, step=0, total=0.0, seconds=clock.seconds())
+        saving.save(at)
+        if training.config.keep:
+            run.keep_newest(training.config.keep)
+        yield report
+        if training.views:
+            yield from map(Note, training.views.after_epoch())
+    yield Ended(reason)
+
+
+def _run_steps(
+    training: Training, saving: Saving, at: Position, steps: int, clock: Clock
+) -> Generator[Report, None, Position]:
+    """Run an epoch from a position on until ``steps`` of it are done, or stopped; return where."""
+    run, log_every = training.run_folder, training.config.log_every
+    logged, before = clock.seconds(), at.step
+    if at.step == 0:
+        training.trainer.model.reset_state()
+    for step, loss, exact in _losses(training, saving, at, steps):
+        if not math.isfinite(loss):
+            raise not_finite(at.epoch, step)
+        if at.epoch == step == 1:
+            run.settle()
+        smooth_loss = 0.999 * at.smooth_loss + 0.001 * loss
+        at = replace(at, step=step, total=at.total + loss, smooth_loss=smooth_loss)
+        if step % log_every == 0:
+            time = clock.record((step - before) * training.windows.step_size, logged)
+            logged, before = time["seconds"], step
+            both = {"loss": loss, "smooth_loss": smooth_loss}
+            run.append_history(
+                {"kind": "step", "epoch": at.epoch, "step": step, **both, "clock": time}
+            )
+        yield StepReport(at.epoch, step, steps, loss, smooth_loss)
+        if step % log_every == 0 and training.views:
+            yield from map(Note, training.views.after_step())
+        if exact and (saving.due() or training.stopped()):
+            saving.save(replace(at, seconds=clock.seconds()))
+            if training.stopped():
+                break
+    return at
+
+
+def _losses(
+    training: Training, saving: Saving, at: Position, steps: int
+) -> Iterator[tuple[int, float, bool]]:
+    """Run an epoch from a position on until ``steps`` of it are done.
+
+    Yields the number of each step, from 1, its loss, and whether the weights are those behind it.
+    Losses are fetched some calls late, since a fetch waits for the device; but for the first, the
+    last, and when a save is due.
+    """
+    trainer, windows = training.trainer, training.windows
+    pending: deque[tuple[int, Any]] = deque()
+    schedule = Schedule(trainer.config, windows.steps)
+    calls = trainer.calls(at.step, steps)
+    elements = iter(trainer.dataset(windows, calls))
+    for call in calls:
+        rates = tf.constant([schedule.rate(at.epoch, step + 1) for step in call], tf.float32)
+        key = tf.constant(dropout_key(trainer.config.seed, at.epoch, call.start + 1), tf.int64)
+        with named_failures(trainer.config):
+            pending.append((call.start + 1, trainer.advance(next(elements), rates, key)))
+        wait = call in {calls[0], calls[-1]} or saving.due() or training.stopped()
+        while len(pending) > (0 if wait else CALLS_IN_FLIGHT):
+            first, losses = pending.popleft()
+            with named_failures(trainer.config):
+                values = losses.numpy().tolist()
+            for i, value in enumerate(values):
+                yield first + i, value, not pending and i == len(values) - 1
+
+
+def _finish_epoch(
+    training: Training, saving: Saving, epoch: int, train_loss: float, time: dict[str, Any]
+) -> EpochReport:
+    """Validate, write the epoch file, then its line of history."""
+    weights = training.trainer.model.arrays()
+    valid_loss = _validate(training) if len(training.validation) else None
+    losses = {"train_loss": train_loss, "valid_loss": valid_loss}
+    path = saving.save_epoch(epoch, weights, losses, time)
+    return EpochReport(epoch, train_loss, valid_loss, time["characters_per_second"], path)
+
+
+def _validate(training: Training) -> float:
+    """Return the validation loss in nats."""
+    with named_failures(training.config):
+        return evaluate(
+            training.trainer.exact_model(),
+            training.validation,
+            sequence_length=training.config.sequence_length,
+            tick=partial(_stop_if, training.stopped),
+        ).nats_per_char

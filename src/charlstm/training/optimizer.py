@@ -1,0 +1,37 @@
+"""The optimizers, as published, made of the options. Knows no model."""
+
+from dataclasses import replace
+from typing import Any
+
+from charlstm.config import TrainConfig
+from charlstm.network.backend import keras
+
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adagrad": keras.optimizers.Adagrad,
+    "sgd": keras.optimizers.SGD,
+}
+
+
+def make_optimizer(config: TrainConfig) -> Any:
+    """Return the optimizer that the options ask for; for float16, one that scales the loss.
+
+    Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's from 0.1. The
+    decay of weights is decoupled from the gradients (Loshchilov and Hutter 2019); biases have none.
+    """
+    if config.precision == "float16":
+        return keras.optimizers.LossScaleOptimizer(
+            make_optimizer(replace(config, precision="float32"))
+        )
+    settings: dict[str, Any] = {"weight_decay": config.weight_decay or None}
+    if config.epsilon is not None and config.optimizer != "sgd":
+        settings["epsilon"] = config.epsilon
+    if config.rho is not None and config.optimizer == "rmsprop":
+        settings["rho"] = config.rho
+    if config.optimizer == "adagrad":
+        settings["initial_accumulator_value"] = 0.0
+    optimizer = OPTIMIZERS[config.optimizer](learning_rate=config.learning_rate, **settings)
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer

@@ -1,0 +1,138 @@
+"""From a request to a training that is ready to run: options, text, folder, device, position.
+
+Text and folder come before TensorFlow is imported, which takes long: what is wrong with them is
+said at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from charlstm.config import DEMO, preset_for
+from charlstm.errors import CharlstmError
+from charlstm.options import to_toml
+from charlstm.run.claim import new_run, old_run, recover_run
+from charlstm.run.find import load_checkpoint
+from charlstm.run.folder import RunFolder
+from charlstm.text.encoding import Corpus, split, training_characters
+from charlstm.text.source import Text, demo_text, open_text
+from charlstm.text.windows import Windows
+from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
+from charlstm.training.finetuning import fit
+from charlstm.training.position import Position, beginning, finished, position_of
+from charlstm.training.settings import Hooks, Request, Settings, new_settings, resumed_settings
+
+if TYPE_CHECKING:
+    from charlstm.training.loop import Training
+    from charlstm.training.reports import Origin
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the steps from a request to a training share."""
+
+    request: Request
+    hooks: Hooks
+    resources: contextlib.ExitStack
+
+    def training(self) -> Training:
+        """Return the training: one that goes on where there is one, or else a new one."""
+        place = self.request.place
+        if place.resume and place.overwrite:
+            raise CharlstmError("a run is resumed or replaced, not both", option="overwrite")
+        if place.tensorboard and find_spec("tensorboard") is None:
+            raise CharlstmError(
+                "TensorBoard is missing",
+                "pip install 'charlstm[tensorboard]'",
+                option="tensorboard",
+            )
+        recover_run(self.request.folder)
+        run = RunFolder(self.request.folder)
+        return self._resume(run) if place.resume and run.exists() else self._begin()
+
+    def _begin(self) -> Training:
+        request, base = self.request, None
+        preset = DEMO if request.text is None and not request.config else None
+        settings = new_settings(request, preset=preset)
+        if settings.config.init_from:
+            _, base = load_checkpoint(settings.config.init_from)
+            # Refuses before the text is read, which can take long.
+            new_settings(request, preset=preset, base=base)
+        text = self._open()
+        claim = new_run(request.folder, overwrite=request.place.overwrite)
+        run = self.resources.enter_context(claim)
+        extra = base.vocabulary.characters if base else ""
+        corpus = corpus_of_new_run(text, run, extra, self._advance(text))
+        if not preset and not request.config:
+            count = training_characters(len(corpus.ids), settings.config.validation)
+            preset = preset_for(count)
+        settings = new_settings(request, preset=preset, base=base)
+
+        from charlstm.training.reports import Origin
+
+        origin = Origin(request.config, preset, base.described() if base else None)
+        at = beginning(len(corpus.vocabulary))
+        training = self._assembled(settings, corpus, run, at=at, origin=origin)
+        if base:
+            training.trainer.model.set_arrays(fit(base, corpus.vocabulary))
+        return training
+
+    def _resume(self, run: RunFolder) -> Training:
+        settings = resumed_settings(self.request, run)
+        text = self._open()
+        run = self.resources.enter_context(old_run(self.request.folder))
+        corpus = corpus_of_old_run(text, run, self._advance(text))
+
+        from charlstm.training.reports import Origin
+
+        checkpoint, damage = run.last_state()
+        at = position_of(checkpoint, settings.model, corpus, run)
+        origin = Origin(resumed=checkpoint.described(), damage=damage)
+        training = self._assembled(settings, corpus, run, at=at, origin=origin)
+        training.trainer.restore(checkpoint)
+        return training
+
+    def _assembled(
+        self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
+    ) -> Training:
+        """Put it all together on the device."""
+        from charlstm.network.backend import choose_precision, select_device
+        from charlstm.training.loop import Training
+        from charlstm.training.step import make_trainer
+        from charlstm.training.tensorboard import Events
+        from charlstm.training.views import Views
+
+        model, config, place = settings.model, settings.config, self.request.place
+        needed = config.batch_size * config.sequence_length + 1
+        ids, validation = split(corpus.ids, config.validation, needed=needed)
+        windows = Windows(ids, config.batch_size, config.sequence_length)
+        device = select_device(place.device)
+        config = replace(config, precision=choose_precision(config.precision, device))
+        if not finished(at, config, windows.steps, run):
+            run.write_config(to_toml({**asdict(model), **asdict(config)}))
+        events = Events(run, windows.steps, config.max_steps) if place.tensorboard else None
+        return Training(
+            model=model,
+            corpus=corpus,
+            windows=windows,
+            validation=validation,
+            run_folder=run,
+            trainer=make_trainer(model, config, len(corpus.vocabulary), device),
+            device=device,
+            at=at,
+            origin=origin,
+            views=Views(run, events),
+            stopped=self.hooks.stopped,
+            resources=self.resources,
+        )
+
+    def _open(self) -> Text:
+        return demo_text() if self.request.text is None else open_text(self.request.text)
+
+    def _advance(self, text: Text) -> Callable[[int], object]:
+        return partial(self.hooks.encoding, 2 * text.stamp()[0])  # it is read twice

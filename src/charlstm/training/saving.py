@@ -1,0 +1,101 @@
+"""What a training writes: the state to go on from, the weights of an epoch; and when."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from charlstm.architecture import ModelConfig, Weights
+from charlstm.errors import CharlstmError
+from charlstm.run.folder import RunFolder
+from charlstm.run.weights import Array, Checkpoint
+from charlstm.text.encoding import Corpus
+from charlstm.training.clock import versions
+from charlstm.training.position import TEXT, Position
+from charlstm.training.step import Trainer
+
+
+class Saving:
+    """When the state of a training is written, and what that takes."""
+
+    def __init__(
+        self, trainer: Trainer, model: ModelConfig, corpus: Corpus, run: RunFolder
+    ) -> None:
+        self._trainer = trainer
+        self._model = model
+        self._corpus = corpus
+        self._run = run
+        self._saved = monotonic()
+
+    def due(self) -> bool:
+        """Tell whether the last save is long enough ago."""
+        return monotonic() - self._saved >= 60 * self._trainer.config.save_minutes
+
+    def save(self, at: Position) -> None:
+        """Write the file that a resumed training reads; the history before it is safe by then.
+
+        Raises CharlstmError for a state that is not finite.
+        """
+        history_bytes = self._run.sync_history()
+        # Of an epoch without a step these are the weights of the one before.
+        epoch = at.epoch if at.step else at.epoch - 1
+        losses = {"train_loss": at.total / at.step if at.step else None, "valid_loss": None}
+        position = asdict(replace(at, history_bytes=history_bytes))
+        position[TEXT] = self._corpus.sha256
+        weights, states = self._trainer.model.arrays(), self._trainer.states()
+        _check_finite(at.epoch, at.step, *weights, *states.values())
+        self._run.write_resume(
+            self._checkpoint(epoch, weights, losses, position=position, states=states)
+        )
+        self._saved = monotonic()
+
+    def save_epoch(
+        self,
+        epoch: int,
+        weights: Weights[Array],
+        losses: dict[str, float | None],
+        clock: dict[str, Any],
+    ) -> Path:
+        """Write the weights of an epoch, then its line of history; return the weights file.
+
+        Raises CharlstmError for weights or losses that are not finite.
+        """
+        known = [loss for loss in losses.values() if loss is not None]
+        _check_finite(epoch, 0, *known, *weights)
+        path = self._run.write_epoch(self._checkpoint(epoch, weights, losses, clock=clock))
+        self._run.append_history({"kind": "epoch", "epoch": epoch, **losses, "clock": clock})
+        return path
+
+    def _checkpoint(
+        self, epoch: int, weights: Weights[Array], losses: dict[str, float | None], **rest: Any
+    ) -> Checkpoint:
+        return Checkpoint(
+            epoch,
+            self._model,
+            self._corpus.vocabulary,
+            weights,
+            metrics=losses,
+            training=asdict(self._trainer.config),
+            versions=versions(),
+            **rest,
+        )
+
+
+def _check_finite(epoch: int, step: int, *arrays: Any) -> None:
+    """Refuse what must not be saved; step 0 is the end of the epoch.
+
+    Raises CharlstmError.
+    """
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise not_finite(epoch, step)
+
+
+def not_finite(epoch: int, step: int) -> CharlstmError:
+    """Return the error of a loss or of weights that are not finite; step 0 is an epoch's end."""
+    where = f"epoch {epoch}, {f'step {step:,}' if step else 'at its end'}"
+    return CharlstmError(
+        f"{where}: the loss or the weights are not finite; nothing was saved after it",
+        "try a smaller {learning_rate}, or a {clip_norm} such as 1",
+    )

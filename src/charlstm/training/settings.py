@@ -1,0 +1,170 @@
+"""Which options a training has: as given, of a preset, of its run, of a model to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charlstm.architecture import ModelConfig
+from charlstm.config import DEMO, RUNS, RunConfig, TrainConfig, read_config
+from charlstm.errors import CharlstmError
+from charlstm.options import options, read_toml, record_of
+
+if TYPE_CHECKING:  # for real only when a training starts: numpy, h5py
+    from charlstm.run.description import Description
+    from charlstm.run.folder import RunFolder
+
+RECORDS = (ModelConfig, TrainConfig, RunConfig)
+USED_WITH = {  # of an option: the option that settles whether it is used, and at which values
+    "rho": ("optimizer", ["rmsprop"]),
+    "epsilon": ("optimizer", ["adam", "rmsprop", "adagrad"]),
+    "schedule_epochs": ("schedule", ["cosine"]),
+    "decay": ("schedule", ["exponential"]),
+    "decay_after": ("schedule", ["exponential"]),
+}
+CHANGEABLE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to anything
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a training is asked for.
+
+    ``text`` is the path of the text, None for the demo's. ``typed`` are the options that were
+    given; ``config`` is the name of the saved command line that was, and ``saved`` what it has.
+    """
+
+    text: str | None
+    typed: Mapping[str, Any] = field(default_factory=dict)
+    config: str | None = None
+    saved: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """All options that have another than their default value by the user's wish."""
+        return {**self.saved, **self.typed}
+
+    @property
+    def place(self) -> RunConfig:
+        """Where the training runs."""
+        return record_of(RunConfig, self.given)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return Path(self.place.run or RUNS / Path(self.text or DEMO).stem)
+
+
+def _never() -> bool:
+    return False
+
+
+def _unheard(_total: int, _more: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training asks and tells while it starts and runs.
+
+    ``stopped`` is asked between steps whether it shall save and end. ``encoding`` is told how many
+    bytes of the text will be read in all, and that so many more were.
+    """
+
+    stopped: Callable[[], bool] = _never
+    encoding: Callable[[int, int], object] = _unheard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a training, which go together.
+
+    Raises CharlstmError if they do not.
+    """
+
+    model: ModelConfig
+    config: TrainConfig
+
+    def __post_init__(self) -> None:
+        """Refuse options that do not go together."""
+        problem = self.model.problem()
+        if problem:
+            raise CharlstmError(problem, "leave it out, or use {cell} rnn", option="activation")
+        if self.config.patience and not self.config.validation:
+            raise CharlstmError(
+                "there is no validation to judge by", "raise {validation}", option="patience"
+            )
+
+
+def new_settings(
+    request: Request, *, preset: str | None = None, base: Description | None = None
+) -> Settings:
+    """Return the options of a new run: as given, or else the preset's, or else the defaults.
+
+    ``base`` settles the architecture. Raises CharlstmError for what does not go with it.
+    """
+    values = {**(read_config(preset, RECORDS) if preset else {}), **request.given}
+    model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
+    _check_used(config, request, settled=bool(preset or request.config))
+    if base:
+        _check_architecture(model, base, request)
+        dropout = model.dropout if "dropout" in request.typed else base.model.dropout
+        model = replace(base.model, dropout=dropout)
+    return Settings(model, config)
+
+
+def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None:
+    """Refuse what is typed for another optimizer or schedule than the one there is.
+
+    As long as not all is ``settled``, that must be typed, too. Raises CharlstmError.
+    """
+    for name, (choice, users) in USED_WITH.items():
+        chosen = getattr(config, choice)
+        decided = settled or choice in request.typed
+        if name in request.typed and decided and chosen not in users:
+            raise CharlstmError(
+                f"{chosen} does not use it",
+                f"leave it out, or use {{{choice}}} {' or '.join(users)}",
+                option=name,
+            )
+
+
+def _check_architecture(model: ModelConfig, base: Description, request: Request) -> None:
+    """Refuse another architecture than that of the model to begin with.
+
+    Raises CharlstmError.
+    """
+    for item in options(ModelConfig):
+        new, old = getattr(model, item.name), getattr(base.model, item.name)
+        if item.name in request.typed.keys() - {"dropout"} and new != old:
+            raise CharlstmError(
+                f"the model to begin with has {old or 'none'}, not {new}",
+                "leave it out, or begin without {init_from}",
+                option=item.name,
+            )
+
+
+def resumed_settings(request: Request, run: RunFolder) -> Settings:
+    """Return the options of a run, but for those given now that may change.
+
+    Raises CharlstmError for another value of one that may not.
+    """
+    lost = "put it back, or start again with {overwrite}"
+    path = run.config_path
+    used = read_toml(path, str(path), (ModelConfig, TrainConfig), missing=lost)
+    for item in options(ModelConfig, TrainConfig):
+        old = used.setdefault(item.name, item.default)
+        new = request.given.get(item.name, old)
+        if new == old or (item.name == "precision" and new == "auto"):
+            continue
+        if item.name not in CHANGEABLE and not (item.name == "epochs" and new > old):
+            raise CharlstmError(
+                f"the run in {run.path} has {'none' if old is None else old}, not {new}",
+                "leave it out, or train another run with {run}",
+                option=item.name,
+            )
+        if item.name == "epochs":  # its schedule stays as it was begun
+            used["schedule_epochs"] = used.get("schedule_epochs") or old
+        used[item.name] = new
+    return Settings(record_of(ModelConfig, used), record_of(TrainConfig, used))

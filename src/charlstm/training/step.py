@@ -1,0 +1,247 @@
+"""The compiled training step, under a distribution strategy; the only room that changes weights.
+
+Knows no run, no epoch and no file.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlstm.architecture import ModelConfig, parameters
+from charlstm.config import TrainConfig
+from charlstm.errors import CharlstmError
+from charlstm.evaluation import nats
+from charlstm.network.backend import Device, named_memory, tf
+from charlstm.network.model import CharacterModel, build_model
+from charlstm.run.weights import Checkpoint
+from charlstm.text.source import Ids
+from charlstm.text.windows import Windows
+from charlstm.training.optimizer import make_optimizer
+
+# A call of the compiled function makes several steps, so that what a call costs, half a
+# millisecond, is shared: as many steps as this much arithmetic is enough for (a twentieth of a
+# second of a few cores, of one GPU), since Ctrl+C is only answered between calls.
+CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
+MOST_STEPS_PER_CALL = 32
+
+# Calls that may be on their way before the loop waits for their losses: printing never stalls the
+# device, and a loss that is not finite is noticed this soon.
+CALLS_IN_FLIGHT = 2
+
+
+class Trainer:
+    """Model, optimizer and the compiled steps, built under the strategy in scope."""
+
+    def __init__(
+        self, model_config: ModelConfig, config: TrainConfig, vocab_size: int, *, on_gpu: bool
+    ) -> None:
+        self.config = config
+        self.strategy = tf.distribute.get_strategy()
+        self.replicas = self.strategy.num_replicas_in_sync
+        build = partial(
+            build_model,
+            model_config,
+            vocab_size,
+            batch_size=config.batch_size // self.replicas,
+            on_gpu=on_gpu,
+        )
+        with self.strategy.scope():
+            self.model = build(seed=config.seed, precision=config.precision)
+            # What validates is what a weights file makes: float32.
+            self._reduced = config.precision in {"bfloat16", "float16"}
+            self._exact = build() if self._reduced else self.model
+            self.optimizer = make_optimizer(config)
+            self.optimizer.build(self.model.trainable_variables)
+        # A weight costs a multiplication and an addition for each character, forward, and twice
+        # that backward: for its input's gradient and for its own.
+        characters = config.batch_size * config.sequence_length
+        flop = 6 * parameters(model_config, vocab_size) * characters
+        enough = math.ceil(CALL_FLOP["gpu" if on_gpu else "cpu"] / flop)
+        self.steps_per_call = min(enough, MOST_STEPS_PER_CALL)
+        self.advance = tf.function(self._advance, autograph=False)
+        self._needs_whole_gradients = bool(
+            config.clip_value or config.clip_norm or config.precision == "float16"
+        )
+        # On one CPU XLA halves the time of the optimizer: it passes over the weights only once.
+        self._update = self._change_weights
+        if self.replicas == 1 and not on_gpu and config.precision != "float16":
+            self._update = tf.function(self._change_weights, autograph=False, jit_compile=True)
+
+    def exact_model(self) -> CharacterModel:
+        """Return a model of float32 with the weights of now: the one that learns, or a copy."""
+        if self._reduced:
+            self._exact.set_arrays(self.model.arrays())
+        return self._exact
+
+    def states(self) -> dict[str, NDArray[Any]]:
+        """Return all that the next step depends on beside the weights, by name."""
+        return {name: variable.numpy() for name, variable in self._state_variables().items()}
+
+    def sizes(self) -> tuple[int, int]:
+        """Return how many bytes the weights have, and what ``states`` returns."""
+        weights = sum(map(_bytes, self.model.trainable_variables))
+        return weights, sum(map(_bytes, self._state_variables().values()))
+
+    def _state_variables(self) -> dict[str, Any]:
+        lstm = {f"lstm/{i}": v for i, v in enumerate(self.model.state_variables())}
+        return lstm | {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put weights back, and what ``states`` returned where the file has it.
+
+        Raises CharlstmError if these are the states of another model or optimizer.
+        """
+        variables = self._state_variables() if checkpoint.position is not None else {}
+        if _kinds(checkpoint.states) != _kinds(variables):
+            raise CharlstmError(
+                "the saved state is that of another model or optimizer",
+                "start again with {overwrite}",
+            )
+        self.model.set_arrays(checkpoint.weights)
+        for name, variable in variables.items():
+            variable.assign(checkpoint.states[name])
+
+    def calls(self, start: int, stop: int) -> list[range]:
+        """Return which steps each call makes, of those from ``start`` until before ``stop``.
+
+        Wherever it starts, calls begin at the same steps of an epoch.
+        """
+        firsts = [start, *(s for s in range(0, stop, self.steps_per_call) if s > start)]
+        return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
+
+    def dataset(self, windows: Windows, calls: list[range]) -> Any:
+        """Return the windows of some steps of an epoch, one call's after the other.
+
+        Elements of shape (K, B, T + 1), of one replica's rows in lane order: the strategy hands
+        them out in turn, so that each row is on the replica that has its lane.
+        """
+        rows = self.config.batch_size // self.replicas
+
+        def pieces() -> Iterator[Ids]:
+            for call in calls:
+                stacked = np.stack([windows.window(step) for step in call])
+                for start in range(0, self.config.batch_size, rows):
+                    yield stacked[:, start : start + rows]
+
+        shape = (None, rows, windows.sequence_length + 1)
+        signature = tf.TensorSpec(shape, windows.ids.dtype)
+        return self.strategy.distribute_datasets_from_function(
+            lambda _: tf.data.Dataset.from_generator(pieces, output_signature=signature).prefetch(
+                CALLS_IN_FLIGHT * self.replicas
+            )
+        )
+
+    def trace(self, windows: Windows) -> Any:
+        """Return ``advance`` as it is for an epoch's windows; made once, here or in a step."""
+        rates, key = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((2,), tf.int64)
+        element = self.dataset(windows, []).element_spec
+        return self.advance.get_concrete_function(element, rates, key)
+
+    def _advance(self, windows: Any, rates: Any, key: Any) -> Any:
+        """Make a step for each window of ids (K, B, T + 1); return the mean losses (K,) in nats.
+
+        ``rates`` (K,) are the learning rates; ``key`` is what the dropout masks follow from:
+        ``dropout_key`` of the first step.
+        """
+        count = tf.shape(self.strategy.experimental_local_results(windows)[0])[0]
+
+        def step(index: Any, losses: Any) -> Any:
+            parts = self.strategy.run(self._replica_step, args=(windows, index, rates, key))
+            loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+            return index + 1, losses.write(index, loss)
+
+        start = (0, tf.TensorArray(tf.float32, count, element_shape=()))
+        _, losses = tf.while_loop(
+            lambda index, _: index < count, step, start, parallel_iterations=1
+        )
+        return losses.stack()
+
+    def _replica_step(self, windows: Any, index: Any, rates: Any, key: Any) -> Any:
+        window = tf.cast(windows[index], tf.int32)
+        targets = self.config.batch_size * self.config.sequence_length
+        replica = tf.distribute.get_replica_context()
+        key += [
+            0,
+            2**24 * tf.cast(index, tf.int64)
+            + 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64),
+        ]
+        # float16 has no numbers for small gradients: they are made of a larger loss.
+        scale = self.optimizer.scale_loss(tf.ones(()))
+        with tf.GradientTape() as tape:
+            logits = self.model(window[:, :-1], dropout_seed=key)
+            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
+            scaled = loss * scale
+        gradients = tape.gradient(scaled, self.model.trainable_variables)
+        if self._needs_whole_gradients:
+            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            # The optimizer sums over the replicas once more.
+            gradients = [gradient / self.replicas for gradient in gradients]
+        self.optimizer.learning_rate.assign(rates[index])
+        self._apply(gradients, scale)
+        return loss
+
+    def _apply(self, gradients: Any, scale: Any) -> None:
+        """Clip the gradients and apply them; ``scale`` is what the optimizer will divide by."""
+        # The norm is not left to XLA, which sums in one thread, unless what it is of is made there.
+        known = self.config.clip_norm and not self.config.clip_value
+        self._update(gradients, tf.linalg.global_norm(gradients) if known else None, scale)
+
+    def _change_weights(self, gradients: Any, norm: Any, scale: Any) -> None:
+        if self.config.clip_value:
+            limit = self.config.clip_value * scale / self.replicas
+            # What is not finite must stay so: by it a step is skipped, or a training ends.
+            gradients = [
+                tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -limit, limit), g)
+                for g in gradients
+            ]
+        if self.config.clip_norm:
+            limit = self.config.clip_norm * scale / self.replicas
+            gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+
+
+def _kinds(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return type and shape of arrays or variables."""
+    return {name: _kind(array) for name, array in arrays.items()}
+
+
+def _kind(array: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    return np.dtype(array.dtype), tuple(array.shape)
+
+
+def _bytes(array: Any) -> int:
+    dtype, shape = _kind(array)
+    return dtype.itemsize * math.prod(shape)
+
+
+def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
+    """Return the key of a step's dropout masks: all of (seed, epoch, step), no two alike.
+
+    Bits 0 to 7 of the second number are left for the layer, 8 to 23 for the replica.
+    """
+    return seed << 24 | epoch, step << 24
+
+
+def make_trainer(
+    model: ModelConfig, config: TrainConfig, vocab_size: int, device: Device
+) -> Trainer:
+    """Build a trainer on a device.
+
+    Raises CharlstmError if the device has too little memory.
+    """
+    with named_failures(config):
+        return Trainer(model, config, vocab_size, on_gpu=device.on_gpu)
+
+
+def named_failures(config: TrainConfig) -> contextlib.AbstractContextManager[None]:
+    """Turn what a user can put right on the device into one line."""
+    return named_memory(
+        f"{{batch_size}} (now {config.batch_size}), {{sequence_length}} "
+        f"(now {config.sequence_length}), {{units}} or {{layers}}"
+    )

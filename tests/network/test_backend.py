@@ -1,0 +1,39 @@
+import pytest
+
+from charlstm.errors import CharlstmError
+from charlstm.network.backend import Device, choose_precision
+
+PLAIN, GPU = Device("CPU", on_gpu=False), Device("GPU", on_gpu=True)
+ABLE = Device("CPU", on_gpu=False, bfloat16=True)
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "expected"),
+    [
+        ("auto", PLAIN, "float32"),
+        ("auto", ABLE, "float32"),
+        ("auto", GPU, "float32"),
+        ("float32", ABLE, "float32"),
+        ("float32", GPU, "float32"),
+        ("bfloat16", ABLE, "bfloat16"),
+        ("float16", GPU, "float16"),
+    ],
+)
+def test_precision_is_what_was_asked_for(choice: str, device: Device, expected: str) -> None:
+    assert choose_precision(choice, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "reason"),
+    [
+        ("bfloat16", PLAIN, "this processor does not multiply .*; use float32"),
+        ("bfloat16", GPU, "into float32 around cuDNN.*; use float16 or float32"),
+        ("float16", PLAIN, "slower than float32; use float32"),
+        ("float16", ABLE, "slower than float32; use bfloat16"),
+    ],
+)
+def test_precision_that_gains_nothing_is_refused_with_the_reason(
+    choice: str, device: Device, reason: str
+) -> None:
+    with pytest.raises(CharlstmError, match=f"{choice}: .*{reason}"):
+        choose_precision(choice, device)

@@ -1,0 +1,177 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from oracle import Oracle
+
+from charlstm.architecture import ModelConfig
+from charlstm.config import TrainConfig
+from charlstm.network.backend import keras, tf
+from charlstm.network.model import CharacterModel, Dropout, build_model
+from charlstm.run.weights import Checkpoint, layout, write_checkpoint
+from charlstm.text.vocabulary import Vocabulary
+from charlstm.text.windows import Windows
+from charlstm.training.step import Trainer, dropout_key
+
+B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
+CONFIG = ModelConfig(units=U, layers=L, dropout=0.5)
+IDS = np.array([[1, 2, 3], [6, 0, 2]])
+
+
+LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
+CELLS = pytest.mark.parametrize(
+    ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
+)
+
+
+def model(batch_size: int = B, **changes: Any) -> CharacterModel:
+    config = replace(CONFIG, **changes)
+    return build_model(config, V, batch_size=batch_size, on_gpu=False, seed=1)
+
+
+def keras_model(cell: str, activation: str | None) -> Any:
+    """Return the same layers as anyone would write them."""
+    layers: list[Any] = [keras.Input(batch_shape=(B, None, V))]
+    for _ in range(L):
+        settings = {"stateful": True, "return_sequences": True, "activation": activation or "tanh"}
+        layers += [LAYERS[cell](U, **settings)]
+        layers += [keras.layers.Dropout(0.5)]
+    return keras.Sequential([*layers, keras.layers.Dense(V)])
+
+
+@CELLS
+def test_it_is_what_keras_computes(cell: str, activation: str | None) -> None:
+    ours, theirs = model(cell=cell, activation=activation), keras_model(cell, activation)
+    theirs.set_weights(list(ours.arrays()))
+    for _ in range(2):  # the second time from the state of the first
+        assert_allclose(ours(IDS), theirs(tf.one_hot(IDS, V)), atol=1e-6)
+
+
+@CELLS
+def test_the_layout_is_what_keras_writes(cell: str, activation: str | None, tmp_path: Path) -> None:
+    keras_model(cell, activation).save_weights(tmp_path / "theirs.weights.h5")
+    found: dict[str, tuple[int, ...]] = {}
+    with h5py.File(tmp_path / "theirs.weights.h5") as file:
+        file.visititems(
+            lambda name, item: found.update({name: item.shape} if hasattr(item, "shape") else {})
+        )
+    expected = layout(replace(CONFIG, cell=cell), V)
+    assert found == expected
+    assert list(expected.values()) == [array.shape for array in model(cell=cell).arrays()]
+
+
+@CELLS
+def test_it_is_what_the_oracle_computes(cell: str, activation: str | None, tmp_path: Path) -> None:
+    ours = model(1, cell=cell, activation=activation)
+    arrays = ours.arrays().map(lambda array: array + np.float32(0.1))  # biases too
+    ours.set_arrays(arrays)
+    path, letters = tmp_path / "x.h5", "abcdefg"
+    config = replace(CONFIG, cell=cell, activation=activation)
+    write_checkpoint(path, Checkpoint(1, config, Vocabulary(letters), arrays))
+    text = "gabbacadef"
+    ids = np.array([[letters.index(character) for character in text]])
+    assert_allclose(ours(ids)[0], Oracle(path).logits(text), atol=1e-5)
+
+
+def test_batch_one_equals_row_b() -> None:
+    batch, single = model(), model(1)
+    for row in range(B):
+        batch.reset_state()
+        single.reset_state()
+        for _ in range(2):
+            assert_allclose(batch(IDS)[row], single(IDS[row : row + 1])[0], atol=1e-6)
+
+
+def test_a_window_equals_its_characters_one_by_one() -> None:
+    whole, single = model(), model()
+    window = whole(IDS)
+    steps = [single(IDS[:, t : t + 1])[:, 0] for t in range(T)]
+    assert_allclose(window, np.stack(steps, axis=1), atol=1e-6)
+
+
+def test_state_is_zero_after_reset_and_as_it_was_after_set() -> None:
+    net = model()
+    first = net(IDS)
+    state = net.state()
+    assert len(state) == 2 * L
+    assert all(part.shape == (B, U) and part.any() for part in state)
+    second = net(IDS)
+    assert np.abs(second - first).max() > 1e-6
+    net.set_state(state)
+    assert np.array_equal(net(IDS), second)
+    net.reset_state()
+    assert np.array_equal(net(IDS), first)
+
+
+def test_weights_follow_from_the_seed_and_layers_differ() -> None:
+    one, two, other = (
+        build_model(CONFIG, V, batch_size=B, on_gpu=False, seed=seed).arrays() for seed in (1, 1, 2)
+    )
+    assert all(map(np.array_equal, one, two))
+    assert not np.array_equal(one.layers[0].kernel, other.layers[0].kernel)
+    assert not np.array_equal(one.layers[1].kernel, one.layers[2].kernel)
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
+    layer, ones = Dropout(0.25), tf.ones((100, 1000))
+    first, same, other = (layer(ones, tf.constant(s, tf.int64)) for s in ([1, 2], [1, 2], [1, 3]))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert abs(np.mean(first == 0) - 0.25) < 0.01
+    assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
+
+
+def test_xla_drops_the_same_units() -> None:
+    ones, seed = tf.ones((7, 1000)), tf.constant([1, 2], tf.int64)
+    plain, compiled = (Dropout(0.3, xla=xla)(ones, seed) for xla in (False, True))
+    assert np.array_equal(plain, compiled)
+
+
+def test_dropout_is_off_unless_a_seed_is_given() -> None:
+    net, key = model(), tf.constant([1, 0], tf.int64)
+    outputs = []
+    for seed in (None, None, key):
+        net.reset_state()
+        outputs.append(np.asarray(net(IDS, dropout_seed=seed)))
+    assert np.array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
+
+
+def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
+    key = [dropout_key(seed, e, s) for seed in (0, 1) for e in (1, 2) for s in (1, 2)]
+    keys = {
+        (a, b + 256 * replica + layer) for a, b in key for replica in (0, 1) for layer in (0, 1)
+    }
+    assert len(keys) == 32
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", tf.float32), ("float16", tf.half)])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
+    cell: str, precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trace, without running it, what TensorFlow would run where there is a GPU."""
+    monkeypatch.setattr(
+        sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True
+    )
+    config = TrainConfig(batch_size=B, sequence_length=T, precision=precision)
+    trainer = Trainer(replace(CONFIG, cell=cell), config, V, on_gpu=True)
+    traced = trainer.trace(Windows(np.zeros(50, np.uint8), B, T))
+    definition = traced.graph.as_graph_def()
+    nodes = list(definition.node)
+    nodes += [node for function in definition.library.function for node in function.node_def]
+    kinds = [(node.op, node.attr["T"].type) for node in nodes if node.op.startswith("CudnnRNN")]
+    found = {kind: kinds.count(kind) for kind in kinds}
+    assert found == {(op, kind.as_datatype_enum): L for op in ("CudnnRNNV3", "CudnnRNNBackpropV3")}
+
+
+def test_without_a_gpu_cudnn_raises_instead_of_falling_back() -> None:
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
+        build_model(CONFIG, V, batch_size=B, on_gpu=True, seed=1)(IDS)

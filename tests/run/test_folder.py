@@ -1,0 +1,222 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from charlstm.errors import CharlstmError
+from charlstm.run import find
+from charlstm.run.claim import new_run
+from charlstm.run.find import find_weights
+from charlstm.run.folder import RunFolder
+from charlstm.run.weights import Checkpoint
+from charlstm.run.weights_reader import read_checkpoint
+
+
+def folder_with(path: Path, losses: dict[int, float | None]) -> RunFolder:
+    """Make a folder with a file and a line of history for each epoch."""
+    path.mkdir(parents=True)
+    run = RunFolder(path)
+    for epoch, loss in losses.items():
+        run.epoch_path(epoch).touch()
+        run.append_history({"kind": "epoch", "epoch": epoch, "valid_loss": loss})
+    return run
+
+
+def test_epochs_are_sorted_as_numbers_and_nothing_else_is_one(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1000: None, 999: None, 7: None})
+    for name in ("epoch-01.weights.h5", "epoch-008.h5", ".epoch-009.weights.h5.tmp"):
+        (run.path / name).touch()
+    assert run.epochs() == [7, 999, 1000]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ({1: 2.0, 2: 1.5, 3: 1.7}, 2),
+        ({1: 1.5, 2: 1.5, 3: 1.6}, 1),  # the earlier of equals
+        ({1: None, 2: None, 3: None}, 3),  # no validation
+    ],
+)
+def test_best_is_the_lowest_validation_loss(
+    losses: dict[int, float | None], best: int, tmp_path: Path
+) -> None:
+    run = folder_with(tmp_path / "run", losses)
+    assert run.choose("best") == run.epoch_path(best)
+
+
+def test_best_is_among_the_epochs_that_are_there(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
+    run.epoch_path(1).unlink()
+    assert run.best_epoch() == 2
+
+
+def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a training with --keep does meanwhile is done here just before the reading."""
+    run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
+    read: list[Path] = []
+
+    def remove_and_read(path: Path) -> Checkpoint:
+        read.append(path)
+        if len(read) < 3:
+            path.unlink()
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(find, "read_checkpoint", remove_and_read)
+    with pytest.raises(CharlstmError, match=r"epoch-003.*not a weights file"):
+        find.load_checkpoint(str(run.path))
+    assert read == [run.epoch_path(1), run.epoch_path(2), run.epoch_path(3)]
+
+
+def test_history_until_an_epoch_without_a_line_is_that_until_the_one_before(
+    tmp_path: Path,
+) -> None:
+    run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2})
+    size = (run.path / "history.jsonl").stat().st_size
+    assert run.history_until(3) == run.history_until(2) == size
+    assert 0 < run.history_until(1) < size
+    assert run.history_until(0) == 0
+
+
+def test_a_line_cut_short_or_not_finite_is_no_candidate(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1: 2.0, 2: 1.5})
+    run.epoch_path(3).touch()
+    with (run.path / "history.jsonl").open("a") as file:
+        file.write('{"kind": "epoch", "epoch": 3, "valid_loss": NaN}\n[]\n{"kind": "epo')
+    assert run.best_epoch() == 2
+
+
+def test_an_epoch_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1: None, 2: None})
+    assert run.choose("last") == run.choose("2") == run.epoch_path(2)
+    with pytest.raises(CharlstmError, match="no epoch 3; there are 1, 2"):
+        run.choose("3")
+
+
+def test_the_newest_run_is_that_of_the_youngest_newest_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CharlstmError, match="no run"):
+        find_weights(None, "last")
+    for name, age in (("old", 9), ("new", 5), (".hidden", 7)):
+        run = folder_with(tmp_path / "checkpoints" / name, {1: None, 2: None})
+        os.utime(run.epoch_path(1), ns=(0, 10**9 * (100 - age)))
+        os.utime(run.epoch_path(2), ns=(0, 10**9 * (100 - age)))
+    os.utime(tmp_path / "checkpoints/old/epoch-001.weights.h5")  # not its newest epoch
+    (tmp_path / "checkpoints" / "empty").mkdir()
+    folder_with(tmp_path / "checkpoints" / ".made.part", {1: None})
+    (tmp_path / "checkpoints" / "file").touch()
+    assert find_weights(None, "last") == Path("checkpoints/new/epoch-002.weights.h5")
+
+
+def test_a_checkpoint_is_a_folder_or_a_file_and_an_epoch_only_of_a_folder(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1: None, 2: None})
+    assert find_weights(str(run.path), "1") == run.epoch_path(1)
+    file = str(run.epoch_path(2))
+    assert find_weights(file) == Path(file)
+    with pytest.raises(CharlstmError, match="no epoch can be chosen"):
+        find_weights(file, "last")
+    with pytest.raises(CharlstmError, match="no such run"):
+        find_weights(str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CharlstmError, match="no finished epoch"):
+        find_weights(str(tmp_path / "empty"))
+
+
+def test_a_run_that_is_not_placed_leaves_nothing(tmp_path: Path) -> None:
+    with new_run(tmp_path / "a/b/run", overwrite=False) as run:
+        run.write_config("units = 3\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_appears_with_all_that_it_has(tmp_path: Path) -> None:
+    place = tmp_path / "a/run"
+    with new_run(place, overwrite=False) as run:
+        run.write_config("units = 3\n")
+        assert not place.exists()
+        run.settle()
+        assert (place / "config.toml").read_text() == "units = 3\n"
+        run.append_history({"loss": 1.0})
+    assert json.loads((place / "history.jsonl").read_text()) == {"loss": 1.0}
+    assert [path.name for path in place.parent.iterdir()] == ["run"]
+
+
+def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".run.part").mkdir()
+    (tmp_path / ".run.part" / "corpus.ids").touch()
+    with new_run(tmp_path / "run", overwrite=False) as run:
+        run.settle()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_old_run_is_there_until_the_new_one_is_placed(tmp_path: Path) -> None:
+    old = folder_with(tmp_path / "run", {1: 1.0})
+    (old.path / ".epoch-002.weights.h5.tmp").touch()
+    with pytest.raises(CharlstmError, match="`overwrite`"), new_run(old.path, overwrite=False):
+        pass
+    with new_run(old.path, overwrite=True):
+        assert old.epochs() == [1]
+    assert old.epochs() == [1]
+    with new_run(old.path, overwrite=True) as run:
+        run.write_config("")
+        run.settle()
+    assert sorted(path.name for path in old.path.iterdir()) == [".lock", "config.toml"]
+
+
+@pytest.mark.parametrize("strange", ["notes.txt", "epoch-1.weights.h5", "sub/config.toml"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_not_part_of_a_run_is_never_touched(
+    strange: str, *, overwrite: bool, tmp_path: Path
+) -> None:
+    run = folder_with(tmp_path / "run", {1: 1.0})
+    (run.path / strange).parent.mkdir(exist_ok=True)
+    (run.path / strange).touch()
+    with (
+        pytest.raises(CharlstmError, match="not part of a run"),
+        new_run(run.path, overwrite=overwrite),
+    ):
+        pass
+    assert (run.path / strange).exists()
+    assert run.epochs() == [1]
+
+
+def test_what_appears_meanwhile_is_not_touched_either(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    with new_run(place, overwrite=True) as run:
+        place.mkdir()
+        (place / "notes.txt").touch()
+        with pytest.raises(CharlstmError, match="not part of a run"):
+            run.settle()
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "notes.txt"]
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to("elsewhere")
+    with new_run(tmp_path / "run", overwrite=False) as run:
+        run.write_config("")
+        run.settle()
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "elsewhere" / "config.toml").exists()
+
+
+def test_a_place_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with (
+            pytest.raises(CharlstmError, match=f"{place}: .*choose another with `run`"),
+            new_run(place, overwrite=True),
+        ):
+            pass
+
+
+def test_history_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {})
+    with pytest.raises(ValueError, match="JSON"):
+        run.append_history({"loss": math.nan})
+    assert not (run.path / "history.jsonl").exists()

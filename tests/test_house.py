@@ -1,0 +1,125 @@
+"""The house: who may know whom, how large a room is, what is said where."""
+
+import ast
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+from charlstm.cli import program
+
+SOURCE = Path(__file__).parents[1] / "src" / "charlstm"
+README = (SOURCE.parents[1] / "README.md").read_text("utf-8")
+ROOMS = {
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCE.rglob("*.py")
+}
+FLAGS = {flag for c in program.commands.values() for p in c.params for flag in p.opts}
+COMPUTE = ("network", "evaluation", "training", "scoring", "sampling", "export")
+PATHS = pytest.mark.parametrize("name", sorted(ROOMS))
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse(ROOMS[name].read_text("utf-8"))
+
+
+def imports(name: str) -> set[str]:
+    """Return the rooms that a room imports, wherever it does, for real or for its types."""
+    found: set[str] = set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an absolute import can be searched for"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {n if n in ROOMS else node.module or "" for n in names}
+    return (found & ROOMS.keys()) - {name}
+
+
+def floors() -> list[str]:
+    """Return the rooms and packages in the order of the map in the README."""
+    lines = README.partition("\nsrc/charlstm/\n")[2].partition("```")[0].splitlines()
+    names = [match[1] for line in lines if (match := re.match(r"  (\w+)(?:/|\.py) ", line))]
+    return [f"charlstm.{name}" for name in names]
+
+
+def floor_of(name: str) -> int:
+    top = ".".join(name.split(".")[:2])
+    return 0 if name == "charlstm" else floors().index(top)
+
+
+def test_the_map_names_every_room_once() -> None:
+    tops = {".".join(name.split(".")[:2]) for name in ROOMS} - {"charlstm"}
+    assert sorted(floors()) == sorted(tops | {"charlstm.__init__"})
+
+
+@PATHS
+def test_a_room_imports_only_from_rooms_above_it(name: str) -> None:
+    """The face of the package hands on the Python interface, which is the lowest but one."""
+    if name == "charlstm":
+        assert imports(name) <= {"charlstm.errors", "charlstm.api"}
+        return
+    for other in imports(name):
+        same_package = other.split(".")[1:2] == name.split(".")[1:2]
+        assert same_package or floor_of(other) < floor_of(name), f"{name} imports {other}"
+
+
+def test_there_is_no_circle() -> None:
+    left = {name: imports(name) - {"charlstm"} for name in ROOMS if name != "charlstm"}
+    while ready := {name for name, needed in left.items() if not needed & left.keys()}:
+        left = {name: needed for name, needed in left.items() if name not in ready}
+    assert not left, left
+
+
+@PATHS
+def test_only_rooms_that_compute_know_tensorflow(name: str) -> None:
+    text = ROOMS[name].read_text("utf-8")
+    if re.search(r"^\s*(import|from) (tensorflow|keras)\b", text, re.MULTILINE):
+        assert name == "charlstm.network.backend"
+    if re.search(r"from charlstm\.network\.backend import .*\b(tf|keras)\b", text):
+        assert name.split(".")[1] in COMPUTE
+
+
+@PATHS
+def test_only_the_command_line_prints_knows_click_or_names_a_flag(name: str) -> None:
+    if name.split(".")[1:2] == ["cli"]:
+        return
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # The docstring of ``errors`` says how a flag is written.
+            flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value)) & FLAGS
+            assert not flags or name == "charlstm.errors", flags
+        if isinstance(node, ast.Call):
+            assert getattr(node.func, "id", "") != "print"
+    assert not re.search(r"^\s*(import|from) click\b", ROOMS[name].read_text("utf-8"), re.MULTILINE)
+
+
+@PATHS
+def test_only_one_room_writes_files(name: str) -> None:
+    """Formats write to a path that ``files`` gives them and then moves to its place."""
+    if name == "charlstm.files" or name.startswith("charlstm.export."):
+        return
+    text = ROOMS[name].read_text("utf-8").replace('Path(os.devnull).open("wb")', "")
+    assert not re.search(r"""\.open\(["'][wax]|\.write_(bytes|text)\(|os\.(replace|rename)""", text)
+
+
+@PATHS
+def test_a_room_can_be_read_at_one_sitting(name: str) -> None:
+    assert len(ROOMS[name].read_text("utf-8").splitlines()) <= 250
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno
+            assert node.end_lineno - node.lineno < 40, node.name
+
+
+def test_each_hint_spells_options_that_there_are() -> None:
+    """A name in braces that is no option would be shown as a flag that is refused."""
+    known = {p.name for command in program.commands.values() for p in command.params}
+    for name in ROOMS:
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "CharlstmError":
+                for argument in node.args[1:]:
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        fields = string.Formatter().parse(argument.value)
+                        assert {field for _, field, _, _ in fields if field} <= known, name

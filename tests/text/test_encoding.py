@@ -1,0 +1,266 @@
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlstm.errors import CharlstmError
+from charlstm.text import source
+from charlstm.text.encoding import Corpus, encode, only_in, reuse, split
+from charlstm.text.source import Reading, Text, open_text
+from charlstm.text.vocabulary import Vocabulary
+
+MIXED = (
+    "\ufeffnaïve\r\n学而时习之\r\n👩\u200d🚀 e\u0301 plain ascii, long enough to fill a chunk\n" * 3
+)
+
+
+def encode_bytes(content: bytes, folder: Path) -> Corpus:
+    return encode(Text("text", io.BytesIO(content)), folder / "ids")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 64, 1 << 20])
+def test_ids_do_not_depend_on_where_chunks_end(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    found = encode_bytes(MIXED.encode(), tmp_path)
+    expected = MIXED.removeprefix("\ufeff")
+    assert found.vocabulary.decode(found.ids) == expected
+    assert found.vocabulary.characters == "".join(sorted(set(expected)))
+    assert found.counts == tuple(expected.count(c) for c in found.vocabulary.characters)
+
+
+def test_only_a_leading_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    found = encode_bytes("\ufeffa\ufeffb".encode(), tmp_path)
+    assert found.vocabulary.decode(found.ids) == "a\ufeffb"
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
+@pytest.mark.parametrize("start", ["", "abc", "学而", "aé" * 10])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe5\xad", b"\xc0\x80", b"\xed\xa0\x80"])
+def test_what_is_not_utf8_is_refused_at_its_offset(
+    chunk: int, start: str, bad: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    for end in (b"", b" and more"):
+        with pytest.raises(CharlstmError, match=f"offset {len(start.encode())};"):
+            encode_bytes(start.encode() + bad + end, tmp_path)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
+def test_a_text_that_is_cut_in_a_character_says_so(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    with pytest.raises(CharlstmError, match="offset 3; it ends in the middle of a character;"):
+        encode_bytes("学而".encode()[:5], tmp_path)
+    with pytest.raises(CharlstmError) as error:
+        encode_bytes(b"caf\xe9s", tmp_path)
+    assert "it ends" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8"):
+        encode_bytes("hello".encode(encoding), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"aaaa"])
+def test_a_text_without_a_choice_is_refused(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match="nothing to learn"):
+        encode_bytes(content, tmp_path)
+
+
+class Changing(io.BytesIO):
+    """A text that another process replaces between the two readings."""
+
+    readings = 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self.readings += 1
+        if self.readings == 2:
+            self.getbuffer()[:2] = b"ba"
+        return super().seek(offset, whence)
+
+
+def test_a_text_that_changes_between_the_readings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match="changed while it was read"):
+        encode(Text("text", Changing(b"ab" * 100)), tmp_path / "ids")
+
+
+@pytest.mark.parametrize("size", [100, 300])
+def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"ab" * 100)
+    opened = open_text(str(path))
+
+    class Cutting(io.FileIO):
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            os.truncate(path, size)
+            return super().seek(offset, whence)
+
+    with pytest.raises(CharlstmError, match="changed while it was read"):
+        encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")
+
+
+def test_a_pipe_is_refused_since_the_text_is_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").open("wb").close())
+    writer.start()
+    with pytest.raises(CharlstmError, match="regular file"):
+        open_text(str(tmp_path / "pipe"))
+    writer.join()
+
+
+def test_the_split_is_that_of_the_published_numbers() -> None:
+    training, validation = split(np.zeros(1_115_394, np.uint8), 0.1, needed=2)
+    assert (len(training), len(validation)) == (1_003_854, 111_540)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1, 0.29, 0.5, 0.999])
+def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> None:
+    with pytest.raises(CharlstmError) as error:
+        split(np.zeros(20, np.uint8), validation, needed=21)
+    asked = int(str(error.value).split("must have ")[1].split(";")[0].replace(",", ""))
+    assert len(split(np.zeros(asked, np.uint8), validation, needed=21)[0]) == 21
+    with pytest.raises(CharlstmError):
+        split(np.zeros(asked - 1, np.uint8), validation, needed=21)
+
+
+def test_characters_that_only_one_part_has_are_found(tmp_path: Path) -> None:
+    found = encode_bytes(b"abcabcabcxaybx", tmp_path)
+    assert only_in(found.ids[9:], found) == "xy"
+
+
+@pytest.fixture
+def encoded(tmp_path: Path) -> tuple[Path, Path, Corpus]:
+    """Return a text, its id file and its corpus."""
+    path = tmp_path / "text"
+    path.write_bytes(b"hello, hello")
+    return path, tmp_path / "ids", encode(open_text(str(path)), tmp_path / "ids")
+
+
+def test_an_encoding_is_used_again_until_the_text_is_another(
+    encoded: tuple[Path, Path, Corpus],
+) -> None:
+    path, ids_path, corpus = encoded
+    identity = json.loads(json.dumps(corpus.identity()))
+    again = reuse(open_text(str(path)), ids_path, identity)
+    assert again
+    assert again.identity() == identity
+    assert again.vocabulary.decode(again.ids) == "hello, hello"
+    os.utime(path, ns=(1, 1))  # touched: the same by its SHA-256
+    again = reuse(open_text(str(path)), ids_path, identity)
+    assert again
+    assert again.mtime_ns == 1
+    path.write_bytes(b"hello, hellO")
+    assert reuse(open_text(str(path)), ids_path, identity) is None
+
+
+def test_a_text_in_memory_has_no_time_so_it_is_read(encoded: tuple[Path, Path, Corpus]) -> None:
+    _, ids_path, corpus = encoded
+    identity = corpus.identity() | {"mtime_ns": 0}
+    assert reuse(Text("text", io.BytesIO(b"hello, hello")), ids_path, identity)
+    assert reuse(Text("text", io.BytesIO(b"hello, hellO")), ids_path, identity) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocabulary": "oleh, "},
+        {"vocabulary": ""},
+        {"counts": [1]},
+        {"counts": "some"},
+        {"size": "12"},
+        {"sha256": None},
+    ],
+)
+def test_an_identity_that_does_not_fit_is_not_used(
+    change: dict[str, object], encoded: tuple[Path, Path, Corpus]
+) -> None:
+    path, ids_path, corpus = encoded
+    os.utime(path, ns=(1, 1))
+    identities: list[object] = [None, [], "text", corpus.identity() | change]
+    for garbage in identities:
+        assert reuse(open_text(str(path)), ids_path, garbage) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 12, b"\xff" * 12, b"\0" * 11])
+def test_an_id_file_that_is_damaged_is_not_used(
+    content: bytes, encoded: tuple[Path, Path, Corpus]
+) -> None:
+    path, ids_path, corpus = encoded
+    ids_path.write_bytes(content)
+    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+    ids_path.unlink()
+    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+
+
+def test_the_progress_counts_both_readings(tmp_path: Path) -> None:
+    told: list[int] = []
+    encode(Text("text", io.BytesIO(MIXED.encode())), tmp_path / "ids", told.append)
+    assert sum(told) == 2 * len(MIXED.encode())
+
+
+MEASURE = """
+import sys, threading, time
+from pathlib import Path
+from charlstm.text.encoding import encode as encoded
+from charlstm.text.source import open_text as opened
+peak = 0
+def watch():
+    global peak
+    while True:
+        status = Path("/proc/self/status").read_text()
+        peak = max(peak, int(status.split("RssAnon:")[1].split()[0]))
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
+encoded(opened(sys.argv[1]), Path(sys.argv[1] + ".ids"))
+print(peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    peaks = []
+    for repeats in (20_000, 600_000):  # 2 MB and 60 MB
+        path = tmp_path / str(repeats)
+        path.write_text(
+            "an ordinary line\n学而时习之,不亦说乎?有朋自远方来,不亦乐乎?\n" * repeats, "utf-8"
+        )
+        measured = subprocess.run(
+            [sys.executable, "-c", MEASURE, path], capture_output=True, check=True, text=True
+        )
+        peaks.append(int(measured.stdout))
+    assert peaks[1] - peaks[0] < 10_000  # KiB
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_what_a_vocabulary_lacks_is_named_once_with_its_first_place(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
+    reading = Reading(Text("some", io.BytesIO("axébéx\u0301a\nx".encode())), Vocabulary("abc"))
+    ids = np.concatenate([*reading.ids()])
+    assert list(ids) == [0, 1, 0]
+    named = (
+        "what the model has never seen: 'x' (U+0078) at character 2, 'é' (U+00E9) at character 3, "
+        "COMBINING ACUTE ACCENT (U+0301) at character 7, '\\n' (U+000A) at character 9"
+    )
+    assert reading.account("skip") == f"some: left out 7 of {named}"
+    with pytest.raises(CharlstmError) as error:
+        reading.account("error")
+    assert str(error.value) == f"some: it has {named}; leave it out, or say `unknown` skip"
+
+
+def test_of_a_text_that_has_nothing_strange_nothing_is_said() -> None:
+    reading = Reading(Text("some", io.BytesIO(b"abba")), Vocabulary("ab"))
+    assert [list(piece) for piece in reading.ids()] == [[0, 1, 1, 0]]
+    assert reading.account("error") == reading.account("skip") == ""
+    assert reading.skipped == 0

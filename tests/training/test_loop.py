@@ -1,0 +1,555 @@
+import contextlib
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import environment, outcome
+from numpy.testing import assert_allclose
+from oracle import Oracle
+
+from charlstm.architecture import ModelConfig
+from charlstm.config import TrainConfig
+from charlstm.errors import CharlstmError
+from charlstm.evaluation import evaluate
+from charlstm.network.backend import Device, keras, tf
+from charlstm.network.model import build_model
+from charlstm.run.claim import new_run
+from charlstm.run.folder import RunFolder
+from charlstm.run.weights import Checkpoint
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.text.encoding import Corpus
+from charlstm.text.vocabulary import Vocabulary
+from charlstm.text.windows import Windows
+from charlstm.training.loop import Training
+from charlstm.training.optimizer import make_optimizer
+from charlstm.training.position import beginning, finished, position_of
+from charlstm.training.reports import EpochReport, Origin, Report, StepReport
+from charlstm.training.schedule import Schedule
+from charlstm.training.step import Trainer
+
+B, T, V = 2, 3, 7
+MODEL = ModelConfig(units=5, layers=2, dropout=0.0)
+LETTERS = Vocabulary("abcdefg")
+IDS = np.random.default_rng(5).integers(0, V, 60).astype(np.uint8)
+STEPS = 59 // (B * T)
+FIRST = tf.constant([1, 1], tf.int64)  # a key of dropout masks
+# A step so small that the weights stay what they are: losses are then the model's alone.
+STILL: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-30, "clip_norm": 0.0}
+
+
+@dataclass
+class Trained:
+    run: RunFolder
+    steps: list[StepReport]
+    epochs: list[EpochReport]
+
+    def history(self, kind: str) -> list[dict[str, Any]]:
+        lines = map(json.loads, (self.run.path / "history.jsonl").read_text().splitlines())
+        return [line for line in lines if line["kind"] == kind]
+
+
+@contextlib.contextmanager
+def training_in(
+    folder: Path, model: ModelConfig = MODEL, validation: Any = IDS[:0], **options: Any
+) -> Iterator[tuple[Trainer, Iterator[Report]]]:
+    """Begin a training in a new run folder."""
+    config = TrainConfig(**{"batch_size": B, "sequence_length": T, "epochs": 1, **options})
+    with new_run(folder, overwrite=False) as run:
+        trainer = Trainer(model, config, V, on_gpu=False)
+        yield trainer, training_of(trainer, run, (IDS, validation), model).run()
+
+
+def training_of(
+    trainer: Trainer,
+    run: RunFolder,
+    parts: tuple[Any, Any],
+    model: ModelConfig = MODEL,
+    read: Checkpoint | None = None,
+    **rest: Any,
+) -> Training:
+    """Put a training together; one that goes on from a file if one was ``read``."""
+    letters = rest.pop("letters", LETTERS)
+    corpus = corpus_of(parts[0], letters)
+    at = position_of(read, model, corpus, run) if read else beginning(len(letters))
+    if read:
+        trainer.restore(read)
+    return Training(
+        model=model,
+        corpus=corpus,
+        windows=Windows(parts[0], trainer.config.batch_size, trainer.config.sequence_length),
+        validation=parts[1],
+        run_folder=run,
+        trainer=trainer,
+        device=Device("CPU", on_gpu=False),
+        at=at,
+        origin=Origin(resumed=read),
+        **rest,
+    )
+
+
+def corpus_of(ids: Any, letters: Vocabulary) -> Corpus:
+    return Corpus(letters, (1,) * len(letters), len(ids), 0, "", ids)
+
+
+def run_training(folder: Path, *records: Any, **options: Any) -> Trained:
+    """Train to the end."""
+    with training_in(folder, *records, **options) as (_, reports):
+        both = list(reports)
+    return Trained(
+        RunFolder(folder),
+        [report for report in both if isinstance(report, StepReport)],
+        [report for report in both if isinstance(report, EpochReport)],
+    )
+
+
+def test_the_losses_are_the_oracles_lane_by_lane(tmp_path: Path) -> None:
+    """Each lane is read as one text from a zero state, through all windows of the epoch."""
+    done = run_training(tmp_path / "run", **STILL)
+    oracles = [Oracle(done.epochs[0].path) for _ in range(B)]
+    length = STEPS * T
+    lanes = [IDS[b * length : (b + 1) * length + 1] for b in range(B)]
+    nats = np.array(
+        [
+            oracle.nats("".join("abcdefg"[i] for i in lane))
+            for oracle, lane in zip(oracles, lanes, strict=True)
+        ]
+    )
+    expected = nats.reshape(B, STEPS, T).mean(axis=(0, 2))
+    assert_allclose([report.loss for report in done.steps], expected, rtol=1e-5)
+
+
+def test_state_is_zero_at_the_start_of_every_epoch(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=2, **STILL)
+    losses = [report.loss for report in done.steps]
+    assert losses[:STEPS] == losses[STEPS:]
+
+
+def test_history_is_what_the_reports_say(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=2, log_every=2, validation=IDS[:20])
+    lines = done.history("step")
+    assert [(line["epoch"], line["step"]) for line in lines] == [
+        (epoch, step) for epoch in (1, 2) for step in range(2, STEPS + 1, 2)
+    ]
+    assert all(
+        line.keys() == {"kind", "epoch", "step", "loss", "smooth_loss", "clock"} for line in lines
+    )
+    logged = {(line["epoch"], line["step"]): line for line in lines}
+    smooth = math.log(V)
+    for step in done.steps:
+        smooth = 0.999 * smooth + 0.001 * step.loss
+        assert step.smooth_loss == pytest.approx(smooth, rel=1e-12)
+        line = logged.get((step.epoch, step.step), {})
+        assert line.get("loss", step.loss) == step.loss
+        assert line.get("smooth_loss", step.smooth_loss) == step.smooth_loss
+    for line, report in zip(done.history("epoch"), done.epochs, strict=True):
+        assert line.keys() == {"kind", "epoch", "train_loss", "valid_loss", "clock"}
+        losses = [s.loss for s in done.steps if s.epoch == line["epoch"]]
+        assert line["train_loss"] == report.train_loss == pytest.approx(np.mean(losses))
+        assert line["valid_loss"] == report.valid_loss
+        assert line["clock"].keys() == {"seconds", "characters_per_second", "at"}
+
+
+def test_an_epoch_file_has_the_weights_that_were_validated(tmp_path: Path) -> None:
+    part = IDS[:31]
+    done = run_training(tmp_path / "run", epochs=2, validation=part, learning_rate=0.1)
+    assert len(done.epochs) == 2
+    for report in done.epochs:
+        read = read_checkpoint(report.path)
+        model = build_model(MODEL, V, batch_size=1, on_gpu=False)
+        model.set_arrays(read.weights)
+        found = evaluate(model, part, sequence_length=64).nats_per_char
+        assert report.valid_loss == pytest.approx(found, abs=1e-5)
+        assert read.metrics == {"train_loss": report.train_loss, "valid_loss": report.valid_loss}
+    assert done.epochs[0].valid_loss != done.epochs[1].valid_loss
+
+
+def test_validation_does_not_disturb_the_training(tmp_path: Path) -> None:
+    with_it = run_training(tmp_path / "with", epochs=2, validation=IDS[:31])
+    without = run_training(tmp_path / "without", epochs=2)
+    assert with_it.steps == without.steps
+    assert [line["valid_loss"] for line in without.history("epoch")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "epochs"), [(1, [1]), (STEPS, [STEPS]), (STEPS + 2, [STEPS, 2])]
+)
+def test_max_steps_ends_the_epoch_it_falls_in(
+    max_steps: int, epochs: list[int], tmp_path: Path
+) -> None:
+    done = run_training(tmp_path / "run", epochs=5, max_steps=max_steps)
+    assert len(done.steps) == max_steps
+    assert done.run.epochs() == [report.epoch for report in done.epochs]
+    counts = [sum(step.epoch == report.epoch for step in done.steps) for report in done.epochs]
+    assert counts == epochs
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: Path) -> None:
+    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    one, two, other = (
+        read_checkpoint(run_training(tmp_path / name, model, seed=seed).epochs[0].path).weights
+        for name, seed in (("one", 1), ("two", 1), ("other", 2))
+    )
+    assert all(map(np.array_equal, one, two))
+    assert not any(map(np.array_equal, one, other))
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4, 100])
+def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -> None:
+    model = ModelConfig(units=5, layers=2, dropout=0.5)
+    whole = run_training(tmp_path / "whole", model, epochs=2, log_every=3)
+    with training_in(tmp_path / "run", model, epochs=2, log_every=3) as (trainer, reports):
+        assert trainer.steps_per_call > STEPS  # small as this model is
+        trainer.steps_per_call = steps_per_call
+        steps = [report for report in reports if isinstance(report, StepReport)]
+    assert steps == whole.steps
+    one, two = (
+        read_checkpoint(RunFolder(tmp_path / name).choose("last")).weights
+        for name in ("whole", "run")
+    )
+    assert all(map(np.array_equal, one, two))
+
+
+def test_patience_ends_a_training_that_gets_no_better_and_can_be_raised(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=9, validation=IDS[:31], patience=2, **STILL)
+    assert done.run.epochs() == [1, 2, 3]  # all equal: the first is the best
+    assert done.run.best_epoch() == 1
+    config = TrainConfig(batch_size=B, sequence_length=T, epochs=9, patience=2)
+    read = read_checkpoint(done.run.resume_path)
+    at = position_of(read, MODEL, corpus_of(IDS, LETTERS), done.run)
+    assert finished(at, config, STEPS, done.run) == "patience"
+    assert not finished(at, replace(config, patience=3), STEPS, done.run)
+
+
+def test_keep_leaves_the_newest_and_the_best(tmp_path: Path) -> None:
+    done = run_training(tmp_path / "run", epochs=5, validation=IDS[:31], keep=2, **STILL)
+    assert done.run.epochs() == [1, 4, 5]
+    assert done.run.best_epoch() == 1
+    assert len(done.history("epoch")) == 5
+
+
+# What the law of resuming is held for, beside the first; each is more, or other, than the first.
+RECIPES: list[dict[str, Any]] = [
+    {},
+    {"layers": 1, "dropout": 0.0},
+    {"layers": 4, "units": 3},
+    {"cell": "gru", "optimizer": "rmsprop", "rho": 0.95, "clip_value": 0.1, "clip_norm": 0.0},
+    {"cell": "rnn", "activation": "relu", "schedule": "cosine", "warmup": 5},
+    {"schedule": "exponential", "decay": 0.5, "decay_after": 1, "weight_decay": 0.1},
+    {"optimizer": "adagrad", "learning_rate": 0.1},
+    {"optimizer": "sgd", "learning_rate": 0.5},
+    {"max_steps": 17},
+    {"keep": 1, "log_every": 1, "seed": 2**32 - 1},
+    {"precision": "bfloat16"},
+    {"batch_size": 1, "sequence_length": 6, "patience": 9},
+]
+
+
+@pytest.mark.parametrize(
+    "recipe", [RECIPES[0], *(pytest.param(r, marks=pytest.mark.slow) for r in RECIPES[1:])], ids=str
+)
+def test_stopped_before_any_step_and_resumed_equals_never_stopped(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """24 steps in two epochs, with dropout and validation; not a bit may differ."""
+    ids = np.random.default_rng(6).integers(0, V, 12 * B * T + 1).astype(np.uint8)
+    names = {item.name for item in fields(ModelConfig)}
+    model = ModelConfig(
+        **{
+            "units": 5,
+            "layers": 2,
+            "dropout": 0.5,
+            **{k: v for k, v in recipe.items() if k in names},
+        }
+    )
+    config = TrainConfig(
+        **{
+            "batch_size": B,
+            "sequence_length": T,
+            "epochs": 2,
+            "log_every": 5,
+            **{k: v for k, v in recipe.items() if k not in names},
+        }
+    )
+    trainer = Trainer(model, config, V, on_gpu=False)
+    trainer.steps_per_call = 1
+    begin = Checkpoint(
+        0, model, LETTERS, trainer.model.arrays(), position={}, states=trainer.states()
+    )
+
+    def go_on(run: RunFolder, stop: int, read: Checkpoint | None = None) -> list[Any]:
+        """Train until so many steps are done."""
+        done: list[Any] = []
+        training = training_of(
+            trainer,
+            run,
+            (ids, IDS[:31]),
+            model,
+            read,
+            stopped=lambda: sum(isinstance(r, StepReport) for r in done) >= stop,
+        )
+        done.extend(training.run())  # one by one: the training looks at it
+        return done
+
+    with new_run(tmp_path / "whole", overwrite=False) as run:
+        whole = go_on(run, 99)
+    count = sum(isinstance(report, StepReport) for report in whole)
+    assert count == recipe.get("max_steps", 24)
+    for stop in range(1, count):
+        trainer.restore(begin)
+        with new_run(tmp_path / str(stop), overwrite=False) as run:
+            first = go_on(run, stop)
+        read = read_checkpoint(run.resume_path)
+        trainer.model.reset_state()
+        second = go_on(run, 99, read)
+        steps = [report for report in first + second if isinstance(report, StepReport)]
+        assert steps == [report for report in whole if isinstance(report, StepReport)]
+        assert outcome(run.path) == outcome(tmp_path / "whole")
+        if stop == 12:  # all steps of the first epoch were made before
+            report = next(report for report in second if isinstance(report, EpochReport))
+            assert report.characters_per_second == 0
+
+
+def weights_after(config: TrainConfig, steps: int) -> tuple[Any, list[list[Any]]]:
+    """Return the weights before, and the gradients and weights of each step, from plain Keras."""
+    trainer = Trainer(MODEL, config, V, on_gpu=False)
+    model = build_model(MODEL, V, batch_size=B, on_gpu=False, seed=config.seed)
+    before = model.arrays()
+    found = []
+    for step in range(steps):
+        window = tf.constant(Windows(IDS, B, T).window(step))
+        with tf.GradientTape() as tape:
+            logits = model(window[:, :-1])
+            loss = tf.reduce_mean(
+                keras.losses.sparse_categorical_crossentropy(
+                    window[:, 1:], logits, from_logits=True
+                )
+            )
+        gradients = [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
+        trainer.advance(window[None], tf.constant([config.learning_rate]), FIRST)
+        after = trainer.model.arrays()
+        model.set_arrays(after)
+        found.append([gradients, after])
+    return before, found
+
+
+def settings(**options: Any) -> TrainConfig:
+    return TrainConfig(batch_size=B, sequence_length=T, **options)
+
+
+def test_adagrad_is_the_published_one_with_its_accumulator_from_0() -> None:
+    config = settings(optimizer="adagrad", learning_rate=0.05, epsilon=1e-12, clip_norm=0.0)
+    weights, steps = weights_after(config, 3)
+    sums = [np.zeros_like(array) for array in weights]
+    for gradients, after in steps:
+        sums = [s + g**2 for s, g in zip(sums, gradients, strict=True)]
+        weights = [
+            w - 0.05 * g / np.sqrt(s + 1e-12)
+            for w, g, s in zip(weights, gradients, sums, strict=True)
+        ]
+        for expected, found in zip(weights, after, strict=True):
+            assert_allclose(found, expected, atol=1e-4)  # g / sqrt(g^2) magnifies tiny gradients
+        weights = after
+
+
+@pytest.mark.parametrize("limit", [0.01, 100.0, 0.0])
+def test_gradients_are_clipped_by_their_global_norm(limit: float) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, clip_norm=limit)
+    before, [[gradients, after]] = weights_after(config, 1)
+    norm = math.sqrt(sum(float(np.sum(g.astype(np.float64) ** 2)) for g in gradients))
+    scale = limit / norm if 0 < limit < norm else 1.0
+    for w, g, found in zip(before, gradients, after, strict=True):
+        assert_allclose(found, w - scale * g, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0.001, 100.0])
+def test_gradients_are_clipped_one_by_one(limit: float) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, clip_value=limit, clip_norm=0.0)
+    before, [[gradients, after]] = weights_after(config, 1)
+    assert any((np.abs(g) > 0.001).any() for g in gradients)
+    for w, g, found in zip(before, gradients, after, strict=True):
+        assert_allclose(found, w - np.clip(g, -limit, limit), atol=1e-6)
+
+
+@pytest.mark.parametrize("limits", [{"clip_value": 0.1}, {"clip_norm": 0.1}])
+def test_a_gradient_that_overflows_is_no_step(limits: dict[str, float]) -> None:
+    options = {"clip_norm": 0.0, "optimizer": "sgd", "precision": "float16", **limits}
+    trainer = Trainer(MODEL, settings(**options), V, on_gpu=False)
+    before = trainer.model.arrays()
+    infinite = [tf.fill(array.shape, np.inf) for array in before]
+    trainer._apply(infinite, tf.constant(2.0))  # noqa: SLF001 - what a step ends with
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+
+
+def test_kernels_decay_and_biases_do_not() -> None:
+    config = settings(optimizer="sgd", learning_rate=0.5, weight_decay=0.2, clip_norm=0.0)
+    before, [[gradients, after]] = weights_after(config, 1)
+    for w, g, found in zip(before, gradients, after, strict=True):
+        kept = w if w.ndim == 1 else w * (1 - 0.5 * 0.2)
+        assert_allclose(found, kept - 0.5 * g, atol=1e-6)
+
+
+def test_each_step_has_the_rate_of_its_place(tmp_path: Path) -> None:
+    """And a run that is made longer keeps the schedule that it was begun with."""
+    options: dict[str, Any] = {"schedule": "cosine", "warmup": 3, "learning_rate": 0.5}
+    with training_in(tmp_path / "run", epochs=2, **options) as (trainer, reports):
+        schedule = Schedule(trainer.config, STEPS)
+        for report in reports:
+            if isinstance(report, EpochReport):
+                rate = schedule.rate(report.epoch, STEPS)
+                assert float(trainer.optimizer.learning_rate) == pytest.approx(rate)
+    run = RunFolder(tmp_path / "run")
+    read = read_checkpoint(run.resume_path)
+    config = replace(trainer.config, epochs=3, schedule_epochs=2)
+    longer = Trainer(MODEL, config, V, on_gpu=False)
+    reports = training_of(longer, run, (IDS, IDS[:0]), read=read).run()
+    assert len([report for report in reports if isinstance(report, StepReport)]) == STEPS
+    assert float(longer.optimizer.learning_rate) == pytest.approx(0.02 * 0.5)
+
+
+def test_a_step_at_a_rate_of_zero_changes_nothing_and_the_next_does() -> None:
+    trainer = Trainer(MODEL, settings(), V, on_gpu=False)
+    before = trainer.model.arrays()
+    window = Windows(IDS, B, T).window(0)[None]
+    trainer.advance(window, tf.constant([0.0]), FIRST)
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+    trainer.advance(np.concatenate([window, window]), tf.constant([0.0, 0.1]), FIRST)
+    assert not any(map(np.array_equal, before, trainer.model.arrays()))
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad", "sgd"])
+def test_options_reach_the_optimizer(name: str) -> None:
+    epsilon = None if name == "sgd" else 3e-5
+    made = make_optimizer(settings(optimizer=name, learning_rate=0.03, epsilon=epsilon, rho=0.7))
+    assert float(made.learning_rate) == pytest.approx(0.03)
+    assert getattr(made, "epsilon", None) == epsilon
+    assert getattr(made, "rho", 0.7) == 0.7
+    assert type(made).__name__.lower() == name
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_bits_learn_nearly_the_same_and_files_are_float32(
+    precision: str, tmp_path: Path
+) -> None:
+    part, options = IDS[:31], {"learning_rate": 0.02, "epochs": 6}
+    whole = run_training(tmp_path / "whole", validation=part, **options)
+    half = run_training(tmp_path / "half", validation=part, precision=precision, **options)
+    differences = [abs(a.loss - b.loss) for a, b in zip(whole.steps, half.steps, strict=True)]
+    learned = whole.epochs[0].train_loss - whole.epochs[-1].train_loss
+    assert 0 < max(differences) < 0.05 < learned
+    read = read_checkpoint(half.epochs[-1].path)
+    model = build_model(MODEL, V, batch_size=1, on_gpu=False)
+    model.set_arrays(read.weights)
+    found = evaluate(model, part, sequence_length=64).nats_per_char
+    assert half.epochs[-1].valid_loss == pytest.approx(found, abs=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.0])
+def test_a_step_whose_scaled_gradients_overflow_is_skipped_with_half_the_scale(
+    limit: float,
+) -> None:
+    config = settings(optimizer="sgd", learning_rate=1.0, precision="float16", clip_norm=limit)
+    trainer = Trainer(MODEL, config, V, on_gpu=False)
+    before, window = trainer.model.arrays(), tf.constant(Windows(IDS, B, T).window(0))[None]
+    trainer.optimizer.dynamic_scale.assign(2.0**40)  # no float16 is above 65,504
+    trainer.advance(window, tf.constant([trainer.config.learning_rate]), FIRST)
+    assert all(map(np.array_equal, before, trainer.model.arrays()))
+    assert float(trainer.optimizer.dynamic_scale) == 2.0**39
+    trainer.optimizer.dynamic_scale.assign(2.0**10)
+    trainer.advance(window, tf.constant([trainer.config.learning_rate]), FIRST)
+    change = [b - a for a, b in zip(before, trainer.model.arrays(), strict=True)]
+    norm = math.sqrt(sum(float(np.sum(part**2)) for part in change))
+    assert norm == pytest.approx(limit, rel=1e-3) if limit else norm > limit
+
+
+def test_hello_is_learned(tmp_path: Path) -> None:
+    """The example that every text about character networks begins with."""
+    ids = np.array(Vocabulary("ehlo").encode("hello" * 40), np.uint8)
+    config = TrainConfig(batch_size=2, sequence_length=5, epochs=15, learning_rate=0.02)
+    model = ModelConfig(units=12, layers=1, dropout=0.1)
+    with new_run(tmp_path / "run", overwrite=False) as run:
+        trainer = Trainer(model, config, 4, on_gpu=False)
+        letters = Vocabulary("ehlo")
+        for _ in training_of(trainer, run, (ids, ids[:0]), model, letters=letters).run():
+            pass
+    assert Oracle(run.choose("best")).write("h", 19, 0, seed=0) == ("hello" * 4)[1:]
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_nothing_is_saved_after(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match=r"epoch 1, step \d+: .*`learning_rate`") as error:
+        run_training(tmp_path / "run", log_every=1, **{**STILL, "learning_rate": 1e38})
+    assert "\n" not in str(error.value)
+    found = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert found == [".lock", "history.jsonl", "resume.weights.h5"]
+    assert read_checkpoint(tmp_path / "run/resume.weights.h5").position
+    assert "NaN" not in (tmp_path / "run/history.jsonl").read_text()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    """The last step of an epoch can spoil them, and no loss shows it."""
+    with training_in(tmp_path / "run", max_steps=1) as (trainer, reports):
+        next(reports)
+        trainer.model.dense.kernel.assign(trainer.model.dense.kernel * np.inf)
+        with pytest.raises(CharlstmError, match="epoch 1, at its end"):
+            next(reports)
+    assert not list((tmp_path / "run").glob("epoch-*"))
+
+
+REPLICAS = """
+import sys
+import numpy as np
+from charlstm.network.backend import tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from charlstm.architecture import ModelConfig
+from charlstm.config import TrainConfig
+from charlstm.text.windows import Windows
+from charlstm.training.step import Trainer
+ids = np.random.default_rng(5).integers(0, 7, 400).astype(np.uint8)
+config = TrainConfig(
+    batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01, precision=sys.argv[1]
+)
+windows = Windows(ids, 4, 3)
+def losses(strategy):
+    with strategy.scope():
+        trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, on_gpu=False)
+        key = tf.constant([1, 1], tf.int64)
+        calls = trainer.calls(0, windows.steps)
+        rates = [tf.fill(len(call), 0.01) for call in calls]
+        found = zip(trainer.dataset(windows, calls), rates)
+        return [loss for w, r in found for loss in trainer.advance(w, r, key).numpy().tolist()]
+one = losses(tf.distribute.get_strategy())
+two = losses(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+assert len(one) == len(two) == windows.steps, (len(one), len(two))
+print(max(abs(a - b) for a, b in zip(one, two)), one[0] - one[-1])
+"""
+
+
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-5), ("float16", 1e-2)])
+def test_two_replicas_equal_one(precision: str, near: float) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS, precision],
+        capture_output=True,
+        env=environment(),
+        timeout=300,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    difference, learned = map(float, done.stdout.split())
+    assert difference < near
+    assert learned > 0.01
+
+
+def test_a_run_is_placed_with_its_first_step(tmp_path: Path) -> None:
+    with training_in(tmp_path / "run") as (_, reports):
+        assert not (tmp_path / "run").exists()
+        next(reports)
+        assert (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,0 +1,293 @@
+"""A training that is stopped and goes on, as a user does it: whole programs, real signals."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import killed
+import pytest
+from conftest import LONG_TEXT, SMALL, environment, interrupt, lines_of, outcome, start, wait_for
+
+from charlstm.errors import CharlstmError
+from charlstm.run.find import load_checkpoint
+from charlstm.run.folder import RunFolder
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.text.source import open_text
+from charlstm.training.corpus import corpus_of_old_run
+
+# How many SIGKILLs one training gets; `make slow` gives it more.
+KILLS = int(os.environ.get("KILLS", "3"))
+
+EPOCHS = max(3, KILLS)
+LONG = [
+    *SMALL,
+    *f"--epochs {EPOCHS} --dropout 0.3 --log-every 7 --save-minutes 0.001".split(),
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that is never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "words.txt").write_text(LONG_TEXT, "utf-8")
+    process = start(folder, "train", "words.txt", *LONG)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return folder / "checkpoints/words"
+
+
+def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
+    words: Path, whole: Path
+) -> None:
+    """The first end is Ctrl+C and the second SIGTERM; the others no program can answer."""
+    words.write_text(LONG_TEXT, "utf-8")
+    run, moments, ends = words.parent / "checkpoints/words", random.Random(5), 0
+    resume = run / "resume.weights.h5"
+    for number in (signal.SIGINT, signal.SIGTERM, *[signal.SIGKILL] * KILLS):
+        before = resume.stat().st_mtime_ns if resume.exists() else 0
+        process = start(words.parent, "train", words, *LONG, "--resume")
+        while process.poll() is None and (
+            not resume.exists() or resume.stat().st_mtime_ns == before
+        ):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        ends += process.poll() is None
+        if number == signal.SIGKILL:
+            process.kill()
+            process.communicate()
+        else:
+            assert f"saved; go on with: charlstm train {words} --resume" in interrupt(
+                process, number
+            )
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    out, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(run) == outcome(whole)
+    assert ends == 2 + KILLS
+    assert Path(out.decode().strip()) in set(Path("checkpoints/words").glob("*")) | {
+        path.relative_to(words.parent) for path in run.glob("epoch-*.h5")
+    }
+    assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(killed.POINTS[2::6], id="some"),
+        pytest.param(killed.POINTS, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_each_point_of_a_save_it_ends_as_if_never_stopped(
+    points: list[str], words: Path, whole: Path
+) -> None:
+    for point in points:
+        process = subprocess.Popen(
+            [sys.executable, killed.__file__, point, "train", words, *LONG, "--resume"],
+            cwd=words.parent,
+            env=environment(),
+            stderr=subprocess.PIPE,
+        )
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, (point, err)
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    _, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(words.parent / "checkpoints/words") == outcome(whole)
+
+
+def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> None:
+    folder = whole.parents[1]
+    process = start(folder, "train", "words.txt", *LONG, "--resume")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert lines_of(err)[-1].startswith("finished already")
+    assert re.fullmatch(rb"checkpoints/words/epoch-0\d\d\.weights\.h5\n", out)
+    before = outcome(whole)
+    more = [*LONG, "--epochs", str(EPOCHS + 1), "--log-every", "50", "--resume"]
+    copy = folder / "checkpoints/copy"
+    shutil.copytree(whole, copy)
+    process = start(folder, "train", "words.txt", *more, "--run", str(copy))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    history, files = outcome(copy)
+    assert history[: len(before[0])] == before[0]
+    assert files[:-1] == before[1]
+    assert f"epochs = {EPOCHS + 1}\n" in (copy / "config.toml").read_text()
+
+
+def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
+    folder = whole.parents[1]
+    (folder / "other.txt").write_text(LONG_TEXT[::-1], "utf-8")
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
+    for arguments, complaint in {
+        "words.txt --units 25": "--units: the run in checkpoints/words has 24, not 25",
+        "words.txt --epochs 1": f"--epochs: the run in checkpoints/words has {EPOCHS}, not 1",
+        "words.txt --epsilon 0.1": "--epsilon: the run in checkpoints/words has none, not 0.1",
+        "words.txt --config keras-2016": "--units",
+        "other.txt --run checkpoints/words": "other.txt: not the text that the run",
+    }.items():
+        process = start(folder, "train", *arguments.split(), "--resume")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert complaint in lines_of(err)[-1]
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_ids_that_are_lost_or_damaged_are_encoded_again_from_the_same_text(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    run, text = RunFolder(tmp_path / "run"), tmp_path / "text"
+    ids, old = run.ids_path.read_bytes(), run.read_corpus()
+    told: list[int] = []
+    for damaged in (None, b"", ids[:-1]):
+        run.ids_path.unlink() if damaged is None else run.ids_path.write_bytes(damaged)
+        text.write_text(LONG_TEXT[::-1], "utf-8")
+        with pytest.raises(CharlstmError, match="not the text that the run"):
+            corpus_of_old_run(open_text(str(text)), run, told.append)
+        assert damaged is None or run.ids_path.read_bytes() == damaged
+        text.write_text(LONG_TEXT, "utf-8")
+        corpus = corpus_of_old_run(open_text(str(text)), run, told.append)
+        assert corpus.ids.tobytes() == run.ids_path.read_bytes() == ids
+        assert corpus.identity() | {"mtime_ns": old["mtime_ns"]} == old
+
+
+def test_a_second_training_in_the_same_folder_is_refused(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
+    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
+    for moment in ("in the making", "in its place"):
+        for how in ("--overwrite", "--resume"):
+            second = start(words.parent, "train", words, *SMALL, how)
+            _, err = second.communicate(timeout=60)
+            assert second.returncode == 1, moment
+            assert "another training is running in it" in lines_of(err)[-1]
+        wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    interrupt(process)
+
+
+def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) -> None:
+    folder = whole.parents[1]
+    run = folder / "checkpoints/damaged"
+    shutil.copytree(whole, run)
+    for epoch in range(2, EPOCHS + 1):
+        (run / f"epoch-{epoch:03d}.weights.h5").write_bytes(b"")
+    content = bytearray((run / "resume.weights.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / "resume.weights.h5").write_bytes(content)
+    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    shown = lines_of(err)
+    warning = next(line for line in shown if line.startswith("warning:"))
+    assert "damaged" in warning
+    assert f"at least {(EPOCHS - 1) * 527:,} steps after epoch 1 are lost" in warning
+    history, files = outcome(run)
+    expected, good = outcome(whole)
+    steps = [(line["epoch"], line.get("step")) for line in history]
+    assert steps == [(line["epoch"], line.get("step")) for line in expected]
+    assert files[0] == good[0]
+
+
+def test_a_saved_state_of_another_run_is_refused(whole: Path) -> None:
+    folder = whole.parents[1]
+    (folder / "reversed.txt").write_text(LONG_TEXT[::-1], "utf-8")  # the same vocabulary
+    start(folder, "train", "reversed.txt", *LONG, "--max-steps", "1").communicate(timeout=300)
+    run = folder / "checkpoints/mixed"
+    shutil.copytree(whole, run)
+    shutil.copy(folder / "checkpoints/reversed/resume.weights.h5", run)
+    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "has the state of another model or text; put" in lines_of(err)[-1]
+
+
+def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, *"--epochs 9999 --seed 3".split())
+    wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    interrupt(process)
+    done = start(words.parent, "sample", *"--epoch last --seed 1".split())
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 0
+    assert re.search(r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(err)[0])
+
+
+def test_weights_can_be_read_at_every_moment_of_a_training(words: Path) -> None:
+    run = words.parent / "checkpoints/words"
+    process = start(words.parent, "train", words, *LONG, "--keep", "1", "--save-minutes", "1e-9")
+    wait_for(run / "epoch-001.weights.h5", process)
+    epochs: dict[str, set[int]] = {"best": set(), "last": set()}
+    while process.poll() is None:
+        for which, found in epochs.items():
+            found.add(load_checkpoint(str(run), which)[1].epoch)
+    assert process.returncode == 0
+    assert all(len(found) > 1 for found in epochs.values())
+
+
+def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path) -> None:
+    options = [*SMALL, *"--units 400 --batch-size 8 --sequence-length 200 --epochs 99".split()]
+    process = start(words.parent, "train", words, *options)
+    wait_for(words.parent / "checkpoints/words/resume.weights.h5", process)
+    assert process.stderr
+    os.set_blocking(process.stderr.fileno(), False)
+    process.send_signal(signal.SIGTERM)
+    shown, since = b"", time.monotonic()
+    while b"charlstm: stopping; once more ends it at once\n" not in shown:
+        shown += process.stderr.read() or b""
+        assert time.monotonic() - since < 1  # steps take longer than that answer
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert read_checkpoint(words.parent / "checkpoints/words/resume.weights.h5").position
+
+
+def test_a_run_folder_removed_under_a_training_is_one_line(words: Path) -> None:
+    process = start(words.parent, "train", words, *SMALL, *"--epochs 999 --log-every 1".split())
+    wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    for _ in range(100):  # it may be writing into it just now
+        shutil.rmtree(words.parent / "checkpoints", ignore_errors=True)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == b""
+    # It fails where it next needs the folder: mostly when writing, or reading to draw a sample.
+    errors = [line for line in lines_of(err) if line.startswith("charlstm: ")]
+    assert errors == lines_of(err)[-1:]
+    assert re.match(r"charlstm: (\S*/)?checkpoints/words\S*: ", errors[0])
+    assert b"Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
+    words: Path, whole: Path
+) -> None:
+    """A file in its place stands for rights that were lost: root has them always."""
+    run, away = words.parent / "checkpoints/words", words.parent / "away"
+    process = start(words.parent, "train", words, *LONG)
+    wait_for(run / "epoch-001.weights.h5", process)
+    run.rename(away)
+    run.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == b""
+    assert re.match(r"charlstm: (\S*/)?checkpoints/words\S*: ", lines_of(err)[-1])
+    assert b"Traceback" not in err
+    run.unlink()
+    away.rename(run)
+    done = start(words.parent, "train", words, *LONG, "--resume")
+    _, err = done.communicate(timeout=300)
+    assert done.returncode == 0, err
+    assert outcome(run) == outcome(whole)
+
+
+def test_the_text_is_not_needed_after_it_was_encoded(words: Path, whole: Path) -> None:
+    process = start(words.parent, "train", words, *LONG)
+    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
+    words.write_text("something else")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert outcome(words.parent / "checkpoints/words") == outcome(whole)
