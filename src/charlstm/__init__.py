@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.errors import CharlstmError
 
-if TYPE_CHECKING:
-    from charlstm.api import Model, load, train
-
 __version__ = "0.1.0"
 __all__ = ["CharlstmError", "Model", "__version__", "load", "train"]
 
+if TYPE_CHECKING:
+    from charlstm.api import Model, load, train
+else:
 
-def __getattr__(name: str) -> Any:
-    """Import the Python interface when it is first used: it takes numpy and HDF5."""
-    if name in {"Model", "load", "train"}:
-        from charlstm import api
+    def __getattr__(name: str) -> Any:
+        """Import the Python interface when it is first used: it takes numpy and HDF5."""
+        if name in __all__:
+            from charlstm import api
 
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(api, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm import training
-from charlstm.config import LENGTH, SEED_LIMIT, TEMPERATURE, read_config
+from charlstm.config import (
+    LENGTH,
+    SEED_LIMIT,
+    TEMPERATURE,
+    DrawOptions,
+    ScoreOptions,
+    read_config,
+)
 from charlstm.errors import CharlstmError
 from charlstm.export import export
-from charlstm.export.request import ExportRequest
+from charlstm.export.request import ExportOptions, ExportRequest
 from charlstm.options import checked
 from charlstm.run.find import load_checkpoint
-from charlstm.scoring import ScoreOptions, score
+from charlstm.scoring import score
 from charlstm.text.source import read_ids, text_in_memory
 from charlstm.training.settings import RECORDS, Request
 
@@ -102,9 +109,11 @@ class Model:
         """
         from charlstm.sampling import Filters
 
-        if temperature < 0 or length < 0:
-            raise CharlstmError("temperature and length must be at least 0")
-        kept = Filters(**filters)
+        if length < 0:
+            raise CharlstmError("length must be at least 0")
+        given = {"prime": prime, "temperature": temperature, "seed": seed, **filters}
+        options = DrawOptions(**checked(given, [DrawOptions]))
+        kept = Filters(options.top_k, options.top_p, options.min_p)
         vocabulary = self._checkpoint.vocabulary
         opening = text_in_memory("the prime", prime or vocabulary.opening())
         ids, _ = read_ids(opening, vocabulary, "error")
@@ -117,23 +126,26 @@ class Model:
         finally:
             self._idle[kept].append(sampler)
 
-    def score(self, text: str, **options: Any) -> Score:
+    def score(self, text: str, *, guesses: int = 0, **options: Any) -> Score:
         """Return how well the model predicts a text: every character but the first.
 
-        ``options`` are fields of ``scoring.ScoreOptions``: batch_size, unknown, per_line, guesses.
+        ``options`` are batch_size, unknown and per_line, as of ``charlstm score``. With ``guesses``
+        the score has details of each character, and so many of the likeliest.
 
         Raises CharlstmError for a text of fewer than 2 characters, or with unknown ones.
         """
-        return score(self._checkpoint, text_in_memory("the text", text), ScoreOptions(**options))
+        how = ScoreOptions(**checked(options, [ScoreOptions]))
+        return score(self._checkpoint, text_in_memory("the text", text), how, guesses=guesses)
 
     def export(self, format: str, path: str | Path, **options: Any) -> Exported:  # noqa: A002 - the option's name
-        """Write the model for another runtime, checked against it; see ``export.request.FORMATS``.
+        """Write the model for another runtime, checked against it.
 
-        ``options`` are fields of ``export.request.ExportRequest``: precision, overwrite.
+        ``format`` and ``options``, precision and overwrite, are those of ``charlstm export``.
 
         Raises CharlstmError if something is missing, the path is taken, or the two disagree.
         """
-        return export(self._checkpoint, ExportRequest(format, Path(path), **options))
+        kind = ExportOptions(**checked({"format": format, **options}, [ExportOptions]))
+        return export(self._checkpoint, ExportRequest(kind, Path(path)))
 
     def _sampler(self, filters: Filters) -> Sampler:
         from charlstm.network.backend import select_device

@@ -1,4 +1,4 @@
-"""The options of a training and of where it runs, and the shipped presets.
+"""The options of a training, of drawing and of scoring; the shipped presets.
 
 Those of a model are in ``architecture``. Knows no Click and no Keras.
 """
@@ -96,6 +96,13 @@ def device_option() -> Any:
     )
 
 
+def unknown_option() -> Any:
+    """Declare the option of what to do with characters outside of the vocabulary."""
+    return option(
+        "error", "At a character that the model has never seen.", choices=("error", "skip")
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where a training runs: what it takes to repeat it elsewhere is not in here."""
@@ -109,6 +116,50 @@ class RunConfig:
     tensorboard: bool = option(
         default=False, help="Write the losses for TensorBoard as well, into the run's folder."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """How a text is drawn."""
+
+    prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
+    temperature: float = option(
+        TEMPERATURE,
+        "Below 1 likelier characters, above 1 bolder ones; 0: always the likeliest.",
+        low=0,
+    )
+    top_k: int | None = option(None, "Draw from so many of the likeliest only.", low=1)
+    top_p: float | None = option(
+        None,
+        "Draw from the fewest of the likeliest that reach this probability.",
+        low=0,
+        high=1,
+        open_ends="low",
+    )
+    min_p: float | None = option(
+        None,
+        "Draw from those that have this share of the likeliest's probability.",
+        low=0,
+        high=1,
+        open_ends="high",
+    )
+    seed: int | None = option(
+        None, "Start of the random numbers; by default, a fresh one.", low=0, high=SEED_LIMIT - 1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How a text is scored."""
+
+    batch_size: int | None = option(
+        None,
+        "Pieces of the text scored side by side, which is faster; each starts without context.",
+        low=1,
+    )
+    unknown: str = unknown_option()
+    per_line: bool = option(default=False, help="Score every line, too, with its line end.")
+    device: str = device_option()
 
 
 def preset_for(characters: int) -> str:

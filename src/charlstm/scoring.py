@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.config import ScoreOptions
 from charlstm.errors import CharlstmError
 from charlstm.run.weights import Checkpoint
 from charlstm.text.source import Ids, Reading, Text
@@ -25,22 +26,6 @@ MOST_DETAILED = 200_000  # characters whose details are kept: what a page can sh
 SEARCHED = 1 << 20  # characters that are searched for line ends at a time
 LONGEST_WINDOW = 512  # characters
 WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How a text is scored.
-
-    ``batch_size`` lanes lie side by side at most, each without context at its start; None is one
-    lane. ``unknown`` is error or skip: what to do at a character outside of the vocabulary.
-    ``guesses`` keeps details of each character: so many of the likeliest.
-    """
-
-    batch_size: int | None = None
-    unknown: str = "error"
-    per_line: bool = False
-    guesses: int = 0
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -84,12 +69,16 @@ class Score:
 def score(
     checkpoint: Checkpoint,
     text: Text,
-    options: ScoreOptions = ScoreOptions(),
+    options: ScoreOptions,
+    *,
+    guesses: int = 0,
     progress: Callable[[int, int], object] = lambda _total, _more: None,
 ) -> Score:
     """Return how well a model predicts a text: every character but the first, from all before it.
 
-    ``progress`` is told how many characters there are in all, and that so many more are scored.
+    Of up to MOST_DETAILED characters details are kept, if ``guesses`` is not 0: so many of the
+    likeliest. ``progress`` is told how many characters there are in all, and that so many more are
+    scored.
 
     Raises CharlstmError for a text that cannot be scored, or a device that is too small.
     """
@@ -97,16 +86,17 @@ def score(
     with tempfile.TemporaryFile() as file:
         _write_ids(reading, file)
         note = reading.account(options.unknown)
-        ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(options.guesses))
+        ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(guesses))
 
         from charlstm.evaluation import Evaluation, default_lanes
 
         lanes = default_lanes(len(ids), options.batch_size or 1)
         newline = checkpoint.vocabulary.characters.find("\n")
         lines = _Lines(ids, newline) if options.per_line else None
-        details = _details(ids, min(options.guesses, len(checkpoint.vocabulary)))
+        guesses = min(guesses, len(checkpoint.vocabulary))
+        details = _details(ids, guesses)
         nats = 0.0
-        for prediction in _predictions(checkpoint, ids, lanes, options):
+        for prediction in _predictions(checkpoint, ids, (lanes, guesses), options.device):
             nats += float(prediction.nats.sum())
             if lines:
                 lines.add(prediction)
@@ -159,9 +149,11 @@ def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: 
 
 
 def _predictions(
-    checkpoint: Checkpoint, ids: Ids, lanes: int, options: ScoreOptions
+    checkpoint: Checkpoint, ids: Ids, counts: tuple[int, int], device: str
 ) -> Iterator[Prediction]:
     """Yield what the model makes of the text, window by window.
+
+    ``counts`` are how many lanes there are, and how many guesses are told.
 
     Raises CharlstmError if the device has too little memory.
     """
@@ -169,14 +161,14 @@ def _predictions(
     from charlstm.network.backend import named_memory, select_device
     from charlstm.network.model import build_model
 
-    device, size = select_device(options.device), len(checkpoint.vocabulary)
+    (lanes, guesses), size = counts, len(checkpoint.vocabulary)
+    on_gpu = select_device(device).on_gpu
     # Logits and gates of a column of a window.
     numbers = lanes * (size + checkpoint.model.kind.gates * checkpoint.model.units)
     length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
     with named_memory(f"{{batch_size}} (now {lanes} lanes)"):
-        model = build_model(checkpoint.model, size, batch_size=lanes, on_gpu=device.on_gpu)
+        model = build_model(checkpoint.model, size, batch_size=lanes, on_gpu=on_gpu)
         model.set_arrays(checkpoint.weights)
-        guesses = min(options.guesses, size)
         yield from predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
 
 

@@ -24,13 +24,6 @@ def epoch_option() -> Any:
     return option("best", "Which of the run's epochs.", pattern=pattern, metavar=metavar)
 
 
-def unknown_option() -> Any:
-    """Declare the option of what to do with characters outside of the vocabulary."""
-    return option(
-        "error", "At a character that the model has never seen.", choices=("error", "skip")
-    )
-
-
 def json_option() -> Any:
     """Declare the option to print JSON."""
     return option(default=False, help="Print JSON, for scripts.")

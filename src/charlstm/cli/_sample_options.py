@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 
-from charlstm.cli._options import FILE, epoch_option, unknown_option
-from charlstm.config import LENGTH, SEED_LIMIT, TEMPERATURE, device_option
+from charlstm.cli._options import FILE, epoch_option
+from charlstm.config import LENGTH, DrawOptions, device_option, unknown_option
 from charlstm.options import option
 
 MOST_SAMPLES = 2**40
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """How a text is drawn."""
+class SampleConfig(DrawOptions):
+    """How a text is drawn, and what is shown of it."""
 
-    prime: str = option("", "Opening text; the model goes on from it.", metavar="TEXT")
     prime_file: str | None = option(
         None, "Take the opening text from a file; -: from standard input.", **FILE
     )
@@ -43,29 +42,6 @@ class SampleConfig:
         default=False, help="On a terminal, shade what is drawn by how much it surprises the model."
     )
     interactive: bool = option(default=False, help="Answer line by line; :help tells more.")
-    temperature: float = option(
-        TEMPERATURE,
-        "Below 1 likelier characters, above 1 bolder ones; 0: always the likeliest.",
-        low=0,
-    )
-    top_k: int | None = option(None, "Draw from so many of the likeliest only.", low=1)
-    top_p: float | None = option(
-        None,
-        "Draw from the fewest of the likeliest that reach this probability.",
-        low=0,
-        high=1,
-        open_ends="low",
-    )
-    min_p: float | None = option(
-        None,
-        "Draw from those that have this share of the likeliest's probability.",
-        low=0,
-        high=1,
-        open_ends="high",
-    )
-    seed: int | None = option(
-        None, "Start of the random numbers; by default, a fresh one.", low=0, high=SEED_LIMIT - 1
-    )
     epoch: str = epoch_option()
     device: str = device_option()
 

@@ -14,7 +14,7 @@ from charlstm.cli._options import FILE, complete_file, epoch_option, options_of,
 from charlstm.cli._output import check_file
 from charlstm.cli._stream import write_text
 from charlstm.export import export as export_model
-from charlstm.export.request import FORMATS, PRECISIONS, SMALLER, ExportRequest
+from charlstm.export.request import SMALLER, ExportOptions, ExportRequest
 from charlstm.options import option, record_of
 from charlstm.run.history import bits_per_char
 
@@ -23,20 +23,13 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What a model becomes, and where."""
+class ExportConfig(ExportOptions):
+    """What a model becomes, where it goes, and what it is measured on."""
 
-    format: str = option(MISSING, "Where it is to run.", choices=FORMATS)
     output: str = option(MISSING, "Where it is written.", **{**FILE, "metavar": "PATH"})
-    precision: str = option(
-        "float32",
-        f"Of the stored weights; for {', '.join(SMALLER[:-1])} and {SMALLER[-1]}.",
-        choices=PRECISIONS,
-    )
     check: str | None = option(
         None, "Measure what the model loses on a text; -: on standard input.", **FILE
     )
-    overwrite: bool = option(default=False, help="Replace what is there.")
     epoch: str = epoch_option()
 
 
@@ -70,13 +63,8 @@ def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
     path, checkpoint = load_checkpoint(named, epoch)
     if config.format != "saved-model":
         check_file(config.output, path, *filter(None, [config.check]))
-    request = ExportRequest(
-        format=config.format,
-        path=Path(config.output),
-        precision=config.precision,
-        check=open_once(config.check) if config.check else None,
-        overwrite=config.overwrite,
-    )
+    text = open_once(config.check) if config.check else None
+    request = ExportRequest(config, Path(config.output), text)
     click.echo(f"epoch {checkpoint.epoch} of {path}", err=True)
     with closing(Console()) as console:
         exported = export_model(checkpoint, request, console.advance)

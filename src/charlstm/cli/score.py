@@ -17,11 +17,10 @@ from charlstm.cli._options import (
     epoch_option,
     options_of,
     typed_epoch,
-    unknown_option,
 )
 from charlstm.cli._output import check_file, write_file
 from charlstm.cli._stream import write_text
-from charlstm.config import device_option
+from charlstm.config import ScoreOptions
 from charlstm.options import option, record_of
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
@@ -31,22 +30,14 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
+class ScoreConfig(ScoreOptions):
     """How a text is scored, and what is shown of it."""
 
-    batch_size: int | None = option(
-        None,
-        "Pieces of the text scored side by side, which is faster; each starts without context.",
-        low=1,
-    )
-    per_line: bool = option(default=False, help="Score every line, too, with its line end.")
     json: bool = option(default=False, help="Print an object of JSON.")
     html: str | None = option(
         None, "Write a page that shades each character by its surprisal.", **FILE
     )
-    unknown: str = unknown_option()
     epoch: str = epoch_option()
-    device: str = device_option()
 
 
 @click.command()
@@ -88,16 +79,12 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
     if config.html:
         check_file(config.html, path, text)
     click.echo(f"epoch {checkpoint.epoch} of {path}", err=True)
-    options = scoring.ScoreOptions(
-        batch_size=config.batch_size,
-        unknown=config.unknown,
-        per_line=config.per_line,
-        guesses=GUESSES if config.html else 0,
-        device=config.device,
-    )
+    guesses = GUESSES if config.html else 0
     with closing(Console()) as console:
         progress = console.advancing("scoring")
-        result = scoring.score(checkpoint, open_once(text), options, progress)
+        result = scoring.score(
+            checkpoint, open_once(text), config, guesses=guesses, progress=progress
+        )
     if result.note:
         click.echo(result.note, err=True)
     if config.html:

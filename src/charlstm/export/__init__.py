@@ -30,8 +30,8 @@ def export(
     """
     from charlstm.export.destination import check_destination, missing_runtime
 
-    missing = missing_runtime(request.format, check=request.check is not None)
-    check_destination(request.path, request.format, overwrite=request.overwrite)
+    missing = missing_runtime(request.options.format, check=request.check is not None)
+    check_destination(request.path, request.options.format, overwrite=request.options.overwrite)
     text = _read(request.check, checkpoint) if request.check else None
 
     from charlstm.export.writing import write_checked

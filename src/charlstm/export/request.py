@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from charlstm.errors import CharlstmError
+from charlstm.options import option
 
 if TYPE_CHECKING:  # for real only when a model is exported: numpy
     from charlstm.text.source import Text
@@ -18,6 +21,19 @@ PRECISIONS = ("float32", "float16", "int8")
 Progress = Callable[[str, int, int], object]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What a model becomes."""
+
+    format: str = option(MISSING, "Where it is to run.", choices=FORMATS)
+    precision: str = option(
+        "float32",
+        f"Of the stored weights; for {', '.join(SMALLER[:-1])} and {SMALLER[-1]}.",
+        choices=PRECISIONS,
+    )
+    overwrite: bool = option(default=False, help="Replace what is there.")
+
+
 @dataclass(frozen=True)
 class ExportRequest:
     """What a model becomes, and where.
@@ -26,11 +42,19 @@ class ExportRequest:
     does not know are left out.
     """
 
-    format: str
+    options: ExportOptions
     path: Path
-    precision: str = "float32"
     check: Text | None = None
-    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a precision that the format does not have.
+
+        Raises CharlstmError.
+        """
+        if self.options.precision != "float32" and self.options.format not in SMALLER:
+            raise CharlstmError(
+                f"{self.options.format} is float32", "leave it out", option="precision"
+            )
 
 
 @dataclass(frozen=True)

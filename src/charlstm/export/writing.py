@@ -30,16 +30,16 @@ def write_checked(
     Raises CharlstmError.
     """
     select_device("cpu")  # on which every export is the same
-    form = format_module(request.format)
-    artifact = make(checkpoint, request.precision)
+    form = format_module(request.options.format)
+    artifact = make(checkpoint, request.options.precision)
     characters = len(prime_of(artifact)) + CHARACTERS
     difference = loss = None
-    with placing(request.path, request.format, overwrite=request.overwrite) as new:
+    with placing(request.path, request.options.format, overwrite=request.options.overwrite) as new:
         with named_refusal(request.path):
             form.write(artifact, new)
         progress("checking", characters, 0)
         if not missing:
-            with importing(request.format):
+            with importing(request.options.format):
                 step = form.load(new)
             difference = check(step, artifact, partial(progress, "checking", characters)).difference
             if text is not None:

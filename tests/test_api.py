@@ -1,0 +1,189 @@
+"""charlstm from Python: the same as the commands, without a terminal."""
+
+import doctest
+import math
+import subprocess
+import sys
+from collections.abc import Generator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, environment, outcome
+from oracle import Oracle
+
+import charlstm as door
+from charlstm import CharlstmError
+from charlstm.training.reports import Ended, EpochReport, StepReport
+
+DOCS = Path(__file__).parents[1] / "docs" / "python.md"
+OPTIONS: dict[str, Any] = {"units": 24, "layers": 2, "batch_size": 3, "sequence_length": 10}
+SHORT = OPTIONS | {"epochs": 2, "learning_rate": 0.01, "log_every": 5}
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> door.Model:
+    return door.load(trained)
+
+
+def test_the_page_shows_what_python_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hello.txt").write_text("hello\n" * 165)
+    parsed = doctest.DocTestParser().get_doctest(DOCS.read_text("utf-8"), {}, "page", str(DOCS), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    told: list[str] = []
+    assert runner.run(parsed, out=told.append).failed == 0, "".join(told)
+    assert runner.tries > 15
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, charlstm; assert charlstm.__version__;"
+        "heavy = {'numpy', 'h5py', 'click', 'tensorflow'} & sys.modules.keys();"
+        "assert not heavy, heavy; assert charlstm.load; assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
+
+
+def test_what_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'wat'"):
+        door.wat  # type: ignore[attr-defined] # noqa: B018 - it is what is tested
+
+
+def test_the_same_seed_draws_the_oracles_text(model: door.Model) -> None:
+    for filters in ({}, {"top_k": 5}, {"top_p": 0.9, "min_p": 0.01}):
+        expected = Oracle(model.path).write("the ", 60, 0.8, seed=5, **filters)
+        drawn = model.sample("the ", length=60, temperature=0.8, seed=5, **filters)
+        assert "".join(drawn) == expected
+
+
+def test_texts_that_are_drawn_in_turns_do_not_disturb_each_other(model: door.Model) -> None:
+    def text(seed: int) -> Any:
+        return model.sample("the ", length=400, seed=seed)
+
+    expected = ["".join(text(seed)) for seed in (1, 2)]
+    one, two = text(1), text(2)
+    parts = [[next(one)], [next(two)]]
+    parts[0] += one
+    parts[1] += two
+    assert ["".join(part) for part in parts] == expected
+    endless = model.sample("the ", length=math.inf, seed=1)
+    assert "".join(islice(endless, 30)).startswith(expected[0][:200])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"prime": "zyk"}, "the prime: it has what the model has never seen: 'z'"),
+        ({"temperature": -1.0}, "at least 0"),
+        ({"length": -1}, "at least 0"),
+        ({"top_k": 0}, "top_k must be at least 1, not 0"),
+        ({"wat": 1}, "unknown key 'wat'"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_a_wrong_argument_of_a_sample_is_one_line(
+    arguments: dict[str, Any], complaint: str, model: door.Model
+) -> None:
+    with pytest.raises(CharlstmError, match=complaint):
+        next(model.sample(**arguments))
+
+
+def test_a_score_is_that_of_the_command(
+    model: door.Model, charlstm: Run, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text(text, "utf-8", newline="")
+    for batch_size in (None, 4):
+        options = [] if batch_size is None else ["--batch-size", str(batch_size)]
+        shown = charlstm("score", model.path, "text", *options).stdout.decode()
+        score = model.score(text, batch_size=batch_size)
+        assert f"{score.bits_per_char:.4f}" in shown
+    assert model.score(text).whole.nats == pytest.approx(
+        float(Oracle(model.path).nats(text).sum()), rel=1e-5
+    )
+    with pytest.raises(CharlstmError, match="unknown key 'lines'"):
+        model.score("the cell", lines=3)
+
+
+def test_an_export_is_checked_and_never_replaces_what_is_there(
+    model: door.Model, tmp_path: Path
+) -> None:
+    exported = model.export("numpy", tmp_path / "model.npz")
+    assert exported.difference is not None
+    assert exported.difference < 1e-4
+    assert exported.size == (tmp_path / "model.npz").stat().st_size
+    for options, complaint in (
+        ({}, "exists already"),
+        ({"precision": "int4"}, "precision must be one of"),
+        ({"wat": 1}, "unknown key 'wat'"),
+    ):
+        with pytest.raises(CharlstmError, match=complaint):
+            model.export("numpy", tmp_path / "model.npz", **options)
+    with pytest.raises(CharlstmError, match="format must be one of"):
+        model.export("pickle", tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+
+
+def run_to_the_end(
+    reports: Generator[Any, None, Path],
+) -> tuple[list[Any], Path]:
+    """Return all reports of a training and what the generator returns."""
+    told = []
+    while True:
+        try:
+            told.append(next(reports))
+        except StopIteration as end:
+            return told, end.value
+
+
+def test_a_training_is_that_of_the_command(
+    trained: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(text, "utf-8", newline="")
+    told, folder = run_to_the_end(door.train("words.txt", **SHORT))
+    assert folder == Path("checkpoints/words")
+    assert outcome(folder) == outcome(trained)
+    assert (folder / "loss.png").exists()
+    kinds = [type(report) for report in told]
+    assert kinds.count(EpochReport) == 2
+    assert kinds.count(StepReport) == 2 * told[0].steps
+    assert told[-1] == Ended("epochs")
+    assert door.load().path == door.load(folder).path
+    again, _ = run_to_the_end(door.train("words.txt", resume=True, **SHORT))
+    assert again == [Ended("epochs")]
+
+
+def test_a_training_begins_when_it_is_asked_and_an_abandoned_one_can_go_on(
+    trained: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text(text, "utf-8", newline="")
+    reports = door.train("words.txt", **SHORT)
+    assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
+    assert any(isinstance(report, EpochReport) for report in reports)  # and no further
+    reports.close()
+    told, folder = run_to_the_end(door.train("words.txt", resume=True, **SHORT))
+    assert outcome(folder) == outcome(trained)
+    assert told[-1] == Ended("epochs")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"unit": 3}, r"unknown key 'unit'; did you mean units\?"),
+        ({"units": 0}, "units must be at least 1, not 0"),
+        ({"patience": 3, "validation": 0.0}, "`patience`: there is no validation"),
+        ({"resume": True, "overwrite": True}, "not both"),
+        ({"config": "nowhere"}, "nowhere: .*shipped configurations are"),
+        ({"batch_size": 9999}, "reduce `batch_size`, `sequence_length` or `validation`"),
+    ],
+)
+def test_a_wrong_option_of_a_training_is_one_line_and_leaves_nothing(
+    options: dict[str, Any], complaint: str, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(words.parent)
+    with pytest.raises(CharlstmError, match=complaint):
+        next(door.train("words.txt", **options))
+    assert list(words.parent.iterdir()) == [words]
