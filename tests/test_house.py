@@ -3,6 +3,10 @@
 import ast
 import re
 import string
+import sys
+import tomllib
+from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -123,3 +127,18 @@ def test_each_hint_spells_options_that_there_are() -> None:
                     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                         fields = string.Formatter().parse(argument.value)
                         assert {field for _, field, _, _ in fields if field} <= known, name
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = list(chain(project["dependencies"], *project["optional-dependencies"].values()))
+    names = {re.split(r"[^\w-]", line)[0].lower() for line in declared}
+    providers = metadata.packages_distributions()
+    for name in ROOMS:
+        for node in ast.walk(tree(name)):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in {module.split(".")[0] for module in modules}:
+                if module not in sys.stdlib_module_names | {"charlstm"}:
+                    packages = {p.lower().replace("_", "-") for p in providers[module]}
+                    assert packages & names, f"{name} imports {module}"

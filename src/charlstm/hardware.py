@@ -19,6 +19,11 @@ def usable_cores() -> int:
     return max(1, math.ceil(min(affinity(), _quota())))
 
 
+def named_cores() -> str:
+    """Return how many cores there are in words, for example ``2 cores``."""
+    return f"{usable_cores()} core{'s' if usable_cores() > 1 else ''}"
+
+
 def affinity() -> int:
     """Return how many cores this process may run on, as ``taskset`` sets them."""
     try:

@@ -1,13 +1,15 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from charlstm.errors import CharlstmError
 from charlstm.run import find
-from charlstm.run.claim import new_run
+from charlstm.run.claim import new_run, recover_run
 from charlstm.run.find import find_weights
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights import Checkpoint
@@ -220,3 +222,42 @@ def test_history_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         run.append_history({"loss": math.nan})
     assert not (run.path / "history.jsonl").exists()
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from charlstm.run.claim import new_run, recover_run
+rename = Path.rename
+def killed(path, target):
+    if path.name == ".run.part":
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(path, target)
+Path.rename = killed
+with new_run(Path("run"), overwrite=True) as run:
+    run.write_config("units = 4\\n")
+    run.settle()
+"""
+
+
+@pytest.mark.parametrize("how", ["overwrite", "resume", "neither"])
+def test_killed_while_it_replaces_a_run_the_old_one_is_not_lost(how: str, tmp_path: Path) -> None:
+    """Killed between the two: the old run has no name any more, and the new one none yet."""
+    folder_with(tmp_path / "run", {1: 1.0, 2: 1.2})
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
+    assert done.returncode == -9
+    assert not (tmp_path / "run").exists()
+    if how == "overwrite":
+        with new_run(tmp_path / "run", overwrite=True):
+            assert RunFolder(tmp_path / "run").epochs() == [1, 2]
+    elif how == "resume":
+        recover_run(tmp_path / "run")
+    else:
+        with (
+            pytest.raises(CharlstmError, match="holds a run"),
+            new_run(tmp_path / "run", overwrite=False),
+        ):
+            pass
+    assert RunFolder(tmp_path / "run").epochs() == [1, 2]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names <= {"run", ".run.part"}

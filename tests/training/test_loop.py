@@ -29,8 +29,8 @@ from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
 from charlstm.training.loop import Training
 from charlstm.training.optimizer import make_optimizer
-from charlstm.training.position import beginning, finished, position_of
-from charlstm.training.reports import EpochReport, Origin, Report, StepReport
+from charlstm.training.position import Reason, beginning, finished, position_of
+from charlstm.training.reports import Ended, EpochReport, Origin, Report, StepReport
 from charlstm.training.schedule import Schedule
 from charlstm.training.step import Trainer
 
@@ -225,6 +225,37 @@ def test_patience_ends_a_training_that_gets_no_better_and_can_be_raised(tmp_path
     at = position_of(read, MODEL, corpus_of(IDS, LETTERS), done.run)
     assert finished(at, config, STEPS, done.run) == "patience"
     assert not finished(at, replace(config, patience=3), STEPS, done.run)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"epochs": 1}, "epochs"),
+        ({"epochs": 9, "max_steps": STEPS + 1}, "max_steps"),
+        ({"epochs": 9, "patience": 2}, "patience"),
+        ({"epochs": 3, "patience": 2}, "epochs"),  # both at once: it would have ended anyway
+    ],
+)
+def test_the_last_report_says_why_it_ended(
+    options: dict[str, Any], reason: Reason, tmp_path: Path
+) -> None:
+    with training_in(tmp_path / "run", validation=IDS[:31], **STILL, **options) as (_, reports):
+        assert list(reports)[-1] == Ended(reason)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_is_stopped_at_its_very_end_is_finished(
+    epochs: int, tmp_path: Path
+) -> None:
+    """The signal comes when the first epoch is written: of one there is nothing to go on with."""
+    config = TrainConfig(batch_size=B, sequence_length=T, epochs=epochs)
+    with new_run(tmp_path / "run", overwrite=False) as run:
+        trainer = Trainer(MODEL, config, V, on_gpu=False)
+        trainer.steps_per_call = 1
+        training = training_of(
+            trainer, run, (IDS, IDS[:0]), stopped=lambda: run.epoch_path(1).exists()
+        )
+        assert list(training.run())[-1] == Ended("epochs" if epochs == 1 else "stopped")
 
 
 def test_keep_leaves_the_newest_and_the_best(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from charlstm.cli._options import json_option, options_of
 from charlstm.cli._versions import version_of
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
-from charlstm.hardware import processor, usable_cores
+from charlstm.hardware import named_cores, processor, usable_cores
 from charlstm.options import option, record_of
 
 NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm", "tomli-w")
@@ -129,7 +129,7 @@ def _page(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "platform", facts["platform"]
     yield "packages", ", ".join(f"{n} {v or 'MISSING'}" for n, v in facts["packages"].items())
     yield "optional", ", ".join([*optional, *(f"{name} not installed" for name in missing)])
-    yield "processor", f"{facts['processor']}, {facts['cores']} cores"
+    yield "processor", f"{facts['processor']}, {named_cores()}"
     yield "memory", f"{facts['memory'] / 1e9:,.1f} GB"
     if not facts["problem"]:
         yield "device", facts["device"]

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from charlstm.errors import CharlstmError
-from charlstm.hardware import affinity, has_bfloat16, usable_cores
+from charlstm.hardware import affinity, has_bfloat16, named_cores, usable_cores
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def select_device(choice: str) -> Device:
                 ) from None
         tf.config.list_logical_devices()
     if not chosen:
-        name = f"CPU, {usable_cores()} cores"
+        name = f"CPU, {named_cores()}"
         return Device(name, on_gpu=False, bfloat16=has_bfloat16())
     details = tf.config.experimental.get_device_details(chosen[0])
     return Device(f"GPU, {details.get('device_name', chosen[0].name)}", on_gpu=True)

@@ -1,0 +1,80 @@
+"""How much of a computer a process may use."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from charlstm import hardware
+from charlstm.hardware import usable_cores
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has neither of the two")
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the folder of the cgroups of a computer with 8 cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(hardware, "OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "cgroup").mkdir()
+    return tmp_path / "cgroup"
+
+
+def limit(folder: Path, content: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cpu.max").write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("own", "parent", "expected"),
+    [
+        ("max 100000", "max 100000", 8),
+        ("300000 100000", "max 100000", 3),
+        ("250000 100000", "max 100000", 3),  # the time of two and a half
+        ("max 100000", "200000 100000", 2),  # of all that the cgroup above has
+        ("10000 100000", "max 100000", 1),
+        ("nonsense", "", 8),
+        ("900000 100000", "max 100000", 8),
+    ],
+)
+def test_a_quota_is_that_of_the_cgroup_or_of_one_above_it(
+    own: str, parent: str, expected: int, cores: Path
+) -> None:
+    (cores.parent / "own").write_text("0::/job/step\n")
+    limit(cores / "job" / "step", own)
+    limit(cores / "job", parent)
+    assert usable_cores() == expected
+
+
+def test_a_quota_of_the_older_kind_counts_as_well(cores: Path) -> None:
+    (cores.parent / "own").write_text("12:memory:/job\n3:cpu,cpuacct:/job\n")
+    folder = cores / "cpu" / "job"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_period_us").write_text("100000")
+    for quota, expected in (("-1", 8), ("400000", 4)):
+        (folder / "cpu.cfs_quota_us").write_text(quota)
+        assert usable_cores() == expected
+
+
+def test_without_cgroups_it_is_the_affinity(cores: Path) -> None:
+    assert usable_cores() == 8
+    assert cores.exists()
+
+
+def test_the_program_counts_the_cores_that_it_may_use() -> None:
+    """Of a process that may run on one, as under ``taskset``: device, doctor and groups of rows."""
+    script = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from charlstm.network.recurrence import _groups; from charlstm.training.clock import"
+        " versions; from charlstm.network.backend import select_device; import json;"
+        "print(json.dumps([len(_groups(64, 8)), versions()['cores'], select_device('cpu').name]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, check=True
+    )
+    assert json.loads(done.stdout) == [1, "1", "CPU, 1 core"]
