@@ -78,15 +78,20 @@ class Browser:
         return json.loads(message)
 
 
+def browser_path() -> str:
+    """Return where a browser is, empty if there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), "")
+
+
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """Start a browser that keeps what it writes in a folder; skip the test if there is none."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if not found:
+    path = browser_path()
+    if not path:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
     to_browser, from_browser = os.pipe(), os.pipe()
     command = [
-        *(found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
         *("--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run"),
         *("--disable-background-networking", "--window-size=900,700"),
     ]

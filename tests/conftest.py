@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from browser import browser_path
 
 from charlstm import cli
 from charlstm.architecture import ModelConfig, shapes
@@ -231,3 +232,13 @@ def words(tmp_path: Path) -> Path:
     path = tmp_path / "words.txt"
     path.write_text(LONG_TEXT, "utf-8")
     return path
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the end what was not tested for want of a browser."""
+    if not browser_path():
+        terminalreporter.section("no browser")
+        terminalreporter.line(
+            "The page of charlstm score --html was not tested: there is no Chromium on the PATH "
+            "(on Debian: apt-get install chromium)."
+        )

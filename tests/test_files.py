@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,11 @@ def test_a_file_system_that_cannot_sync_a_folder_is_no_error(
 
     monkeypatch.setattr(os, "fsync", sync)
     (tmp_path / "new").mkdir()
-    for write in (
+    writes: list[Callable[[], None]] = [
         lambda: replace_file(tmp_path / "file", b"whole"),
         lambda: move_folder(tmp_path / "new", tmp_path / "folder"),
-    ):
+    ]
+    for write in writes:
         if is_fatal:
             with pytest.raises(OSError, match=os.strerror(number)):
                 write()

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import killed
 import pytest
-from conftest import LONG_TEXT, SMALL, environment, interrupt, lines_of, outcome, start, wait_for
+from conftest import (
+    LONG_TEXT,
+    SMALL,
+    environment,
+    interrupt,
+    lines_of,
+    outcome,
+    run_here,
+    start,
+    wait_for,
+)
 
 from charlstm.errors import CharlstmError
 from charlstm.run.find import load_checkpoint
@@ -36,9 +46,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that is never stopped."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "words.txt").write_text(LONG_TEXT, "utf-8")
-    process = start(folder, "train", "words.txt", *LONG)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    done = run_here(folder, "train", "words.txt", *LONG)
+    assert done.returncode == 0, done.stderr
     return folder / "checkpoints/words"
 
 
@@ -65,12 +74,11 @@ def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
             assert f"saved; go on with: charlstm train {words} --resume" in interrupt(
                 process, number
             )
-    done = start(words.parent, "train", words, *LONG, "--resume")
-    out, err = done.communicate(timeout=300)
-    assert done.returncode == 0, err
+    done = run_here(words.parent, "train", words, *LONG, "--resume")
+    assert done.returncode == 0, done.stderr
     assert outcome(run) == outcome(whole)
     assert ends == 2 + KILLS
-    assert Path(out.decode().strip()) in set(Path("checkpoints/words").glob("*")) | {
+    assert Path(done.stdout.decode().strip()) in set(Path("checkpoints/words").glob("*")) | {
         path.relative_to(words.parent) for path in run.glob("epoch-*.h5")
     }
     assert not list(run.glob(".*.tmp"))
@@ -95,26 +103,23 @@ def test_killed_at_each_point_of_a_save_it_ends_as_if_never_stopped(
         )
         _, err = process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL, (point, err)
-    done = start(words.parent, "train", words, *LONG, "--resume")
-    _, err = done.communicate(timeout=300)
-    assert done.returncode == 0, err
+    done = run_here(words.parent, "train", words, *LONG, "--resume")
+    assert done.returncode == 0, done.stderr
     assert outcome(words.parent / "checkpoints/words") == outcome(whole)
 
 
 def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> None:
     folder = whole.parents[1]
-    process = start(folder, "train", "words.txt", *LONG, "--resume")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert lines_of(err)[-1].startswith("finished already")
-    assert re.fullmatch(rb"checkpoints/words/epoch-0\d\d\.weights\.h5\n", out)
+    done = run_here(folder, "train", "words.txt", *LONG, "--resume")
+    assert done.returncode == 0
+    assert lines_of(done.stderr)[-1].startswith("finished already")
+    assert re.fullmatch(rb"checkpoints/words/epoch-0\d\d\.weights\.h5\n", done.stdout)
     before = outcome(whole)
     more = [*LONG, "--epochs", str(EPOCHS + 1), "--log-every", "50", "--resume"]
     copy = folder / "checkpoints/copy"
     shutil.copytree(whole, copy)
-    process = start(folder, "train", "words.txt", *more, "--run", str(copy))
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    done = run_here(folder, "train", "words.txt", *more, "--run", str(copy))
+    assert done.returncode == 0, done.stderr
     history, files = outcome(copy)
     assert history[: len(before[0])] == before[0]
     assert files[:-1] == before[1]
@@ -132,10 +137,9 @@ def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
         "words.txt --config keras-2016": "--units",
         "other.txt --run checkpoints/words": "other.txt: not the text that the run",
     }.items():
-        process = start(folder, "train", *arguments.split(), "--resume")
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert complaint in lines_of(err)[-1]
+        done = run_here(folder, "train", *arguments.split(), "--resume")
+        assert done.returncode == 1
+        assert complaint in lines_of(done.stderr)[-1]
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
 
@@ -163,10 +167,9 @@ def test_a_second_training_in_the_same_folder_is_refused(words: Path) -> None:
     wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
     for moment in ("in the making", "in its place"):
         for how in ("--overwrite", "--resume"):
-            second = start(words.parent, "train", words, *SMALL, how)
-            _, err = second.communicate(timeout=60)
-            assert second.returncode == 1, moment
-            assert "another training is running in it" in lines_of(err)[-1]
+            done = run_here(words.parent, "train", words, *SMALL, how)
+            assert done.returncode == 1, moment
+            assert "another training is running in it" in lines_of(done.stderr)[-1]
         wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
     interrupt(process)
 
@@ -180,10 +183,9 @@ def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) 
     content = bytearray((run / "resume.weights.h5").read_bytes())
     content[len(content) // 2] ^= 1
     (run / "resume.weights.h5").write_bytes(content)
-    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    shown = lines_of(err)
+    done = run_here(folder, "train", "words.txt", "--run", str(run), "--resume")
+    assert done.returncode == 0, done.stderr
+    shown = lines_of(done.stderr)
     warning = next(line for line in shown if line.startswith("warning:"))
     assert "damaged" in warning
     assert f"at least {(EPOCHS - 1) * 527:,} steps after epoch 1 are lost" in warning
@@ -197,24 +199,24 @@ def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) 
 def test_a_saved_state_of_another_run_is_refused(whole: Path) -> None:
     folder = whole.parents[1]
     (folder / "reversed.txt").write_text(LONG_TEXT[::-1], "utf-8")  # the same vocabulary
-    start(folder, "train", "reversed.txt", *LONG, "--max-steps", "1").communicate(timeout=300)
+    run_here(folder, "train", "reversed.txt", *LONG, "--max-steps", "1")
     run = folder / "checkpoints/mixed"
     shutil.copytree(whole, run)
     shutil.copy(folder / "checkpoints/reversed/resume.weights.h5", run)
-    process = start(folder, "train", "words.txt", "--run", str(run), "--resume")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "has the state of another model or text; put" in lines_of(err)[-1]
+    done = run_here(folder, "train", "words.txt", "--run", str(run), "--resume")
+    assert done.returncode == 1
+    assert "has the state of another model or text; put" in lines_of(done.stderr)[-1]
 
 
 def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL, *"--epochs 9999 --seed 3".split())
     wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
     interrupt(process)
-    done = start(words.parent, "sample", *"--epoch last --seed 1".split())
-    _, err = done.communicate(timeout=60)
+    done = run_here(words.parent, "sample", *"--epoch last --seed 1".split())
     assert done.returncode == 0
-    assert re.search(r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(err)[0])
+    assert re.search(
+        r"epoch \d+ of checkpoints/words/resume\.weights\.h5", lines_of(done.stderr)[0]
+    )
 
 
 def test_weights_can_be_read_at_every_moment_of_a_training(words: Path) -> None:
@@ -278,9 +280,8 @@ def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
     assert b"Traceback" not in err
     run.unlink()
     away.rename(run)
-    done = start(words.parent, "train", words, *LONG, "--resume")
-    _, err = done.communicate(timeout=300)
-    assert done.returncode == 0, err
+    done = run_here(words.parent, "train", words, *LONG, "--resume")
+    assert done.returncode == 0, done.stderr
     assert outcome(run) == outcome(whole)
 
 

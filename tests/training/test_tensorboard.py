@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, lines_of, start, wait_for
+from conftest import SMALL, Run, lines_of, run_here, start, wait_for
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -91,10 +91,9 @@ def test_a_training_that_was_killed_has_no_step_twice(words: Path) -> None:
     process.kill()
     process.communicate()
     assert max(step for step, _ in events_of(run)["loss"]) > STEPS
-    process = start(words.parent, "train", words, *options)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    assert "resumes: epoch 2, after step 0" in lines_of(err)
+    done = run_here(words.parent, "train", words, *options)
+    assert done.returncode == 0, done.stderr
+    assert "resumes: epoch 2, after step 0" in lines_of(done.stderr)
     found = events_of(run)
     is_history(found, run, STEPS)
     assert [step for step, _ in found["valid_loss"]] == [STEPS, 2 * STEPS]
