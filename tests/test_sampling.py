@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from numpy.testing import assert_allclose
 from oracle import Oracle, left
 
 from charlstm import sampling
+from charlstm.cli._stream import in_colour
 from charlstm.evaluation import evaluate
 from charlstm.network.backend import tf
 from charlstm.network.model import build_model
@@ -341,13 +344,29 @@ def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path)
     options = f"sample {weights} --prime the --length 40 --seed 1 --color".split()
     plain = charlstm(*options).stdout.decode()
     assert "\x1b" not in plain
-    _, coloured = on_a_terminal(weights.parent, *options)
-    _, refused = on_a_terminal(weights.parent, *options, NO_COLOR="1")
-    assert "\x1b" not in refused
-    assert plain.replace("\n", "\r\n") in refused
+    code, coloured = on_a_terminal(weights.parent, *options)
+    assert code == 0
     assert re.search(r"\x1b\[38;5;16;48;5;\d+m", coloured)
     bare = re.sub(r"\x1b\[[\d;]+m", "", coloured)
+    assert bare.endswith("\n")  # a terminal's line is ended
     assert plain.replace("\n", "\r\n") in bare
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "coloured"),
+    [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)],
+)
+def test_a_terminal_can_refuse_colours(
+    name: str, value: str, *, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert in_colour(wanted=True) == coloured
+        assert not in_colour(wanted=False)
+    os.close(ours)
 
 
 def test_without_a_prime_a_newline_opens_and_is_not_shown(charlstm: Run, weights: Path) -> None:

@@ -102,4 +102,6 @@ def test_interrupted_it_ends_as_everything_does(weights: Path, tmp_path: Path) -
     typed = [("> ", b"ce"), ("ce", b"\x03")]
     code, shown = on_a_terminal(tmp_path, "sample", weights, "--interactive", typed=typed)
     assert code == 130, shown
+    # Another thread answers the signal: its line can come before this one, or after.
+    shown = shown.replace("\r\ncharlstm: stopping; once more ends it at once", "")
     assert shown.endswith("\r\ncharlstm: interrupted\r\n")

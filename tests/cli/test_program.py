@@ -24,6 +24,7 @@ from charlstm import __version__
 from charlstm.architecture import ModelConfig
 from charlstm.cli import program
 from charlstm.config import TrainConfig, read_config
+from charlstm.network.backend import tf
 
 HELP = [[], *([name] for name in sorted(program.commands))]
 
@@ -381,11 +382,23 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
         ([weights, "-o", "copy"], "copy: it is what is read"),
         (["copy", "-o", "copy"], "copy: it is what is read"),
         ([trained, "--prime-file", "text", "-o", "link"], "link: it is what is read"),
-        ([weights, "--samples", str(2**40)], r"reduce --samples \(now 1,099,511,627,776\)"),
     ]
     for arguments, complaint in refused:
         line = only_line(charlstm("sample", *arguments))
         assert re.search(complaint, line), line
+
+
+def test_too_many_texts_at_once_are_one_line(
+    charlstm: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow waits for ten seconds before it says that there is no memory."""
+
+    def full(*_: object, **__: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("charlstm.sampling.build_model", full)
+    line = only_line(charlstm("sample", trained, "--samples", str(2**40)))
+    assert "out of memory on the device; reduce --samples (now 1,099,511,627,776)" in line
 
 
 def test_errors_of_scoring_are_one_line(charlstm: Run, trained: Path, tmp_path: Path) -> None:
@@ -463,23 +476,7 @@ def test_interrupted_before_the_first_step_leaves_nothing(seconds: float, words:
     assert list(words.parent.iterdir()) == [words]
 
 
-def test_interrupted_in_training_keeps_the_epochs_that_are_done(words: Path) -> None:
-    process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
-    wait_for(words.parent / "checkpoints/words/epoch-002.weights.h5", process)
-    interrupt(process)
-    assert not list(words.parent.rglob("*.tmp"))
-    assert not list(words.parent.rglob("*.part"))
-
-
-def test_a_terminal_shows_a_bar_an_epoch(words: Path) -> None:
-    code, shown = on_a_terminal(words.parent, "train", words, *SMALL, "--epochs", "2")
-    assert code == 0
-    for epoch in ("1", "2"):
-        assert re.search(rf"epoch {epoch}: +\d+%\|.*\dk? characters/s, loss \d\.\d+", shown)
-    assert shown.endswith("checkpoints/words/epoch-002.weights.h5\r\n")
-
-
-def test_interrupted_on_a_terminal_no_bar_is_left(words: Path) -> None:
+def test_a_terminal_shows_a_bar_an_epoch_and_interrupted_none_is_left(words: Path) -> None:
     code, shown = on_a_terminal(
         words.parent,
         "train",
@@ -490,16 +487,9 @@ def test_interrupted_on_a_terminal_no_bar_is_left(words: Path) -> None:
         typed=[(r"epoch 2: +[1-9]", b"\x03")],
     )
     assert code == 130, shown
+    for epoch in ("1", "2"):
+        assert re.search(rf"epoch {epoch}: +\d+%\|.*\dk? characters/s, loss \d\.\d+", shown)
     assert re.search(r"\rsaved; go on with: [^\r]*\r\ncharlstm: interrupted\r\n$", shown)
-
-
-def test_on_a_terminal_a_text_ends_its_line(trained: Path, tmp_path: Path) -> None:
-    weights = trained / "epoch-001.weights.h5"
-    options = "--prime the --length 3 --seed 1".split()
-    code, shown = on_a_terminal(tmp_path, "sample", weights, *options)
-    assert code == 0
-    assert shown.endswith("\n")
-    assert shown.splitlines()[1].startswith("the")
 
 
 def test_interrupted_on_a_terminal_a_text_ends_its_line_too(trained: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import killed
@@ -24,12 +25,14 @@ from conftest import (
     wait_for,
 )
 
+from charlstm import training
 from charlstm.errors import CharlstmError
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.text.source import open_text
 from charlstm.training.corpus import corpus_of_old_run
+from charlstm.training.settings import Request
 
 # How many SIGKILLs one training gets; `make slow` gives it more.
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -208,10 +211,13 @@ def test_a_saved_state_of_another_run_is_refused(whole: Path) -> None:
     assert "has the state of another model or text; put" in lines_of(done.stderr)[-1]
 
 
-def test_sample_takes_the_steps_after_the_last_epoch(words: Path) -> None:
+def test_interrupted_it_keeps_what_is_done_and_sample_takes_all_of_it(words: Path) -> None:
+    """The epochs, and the steps after the last; nothing half-written is left."""
     process = start(words.parent, "train", words, *SMALL, *"--epochs 9999 --seed 3".split())
-    wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
+    wait_for(words.parent / "checkpoints/words/epoch-002.weights.h5", process)
     interrupt(process)
+    assert not list(words.parent.rglob("*.tmp"))
+    assert not list(words.parent.rglob("*.part"))
     done = run_here(words.parent, "sample", *"--epoch last --seed 1".split())
     assert done.returncode == 0
     assert re.search(
@@ -285,10 +291,13 @@ def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
     assert outcome(run) == outcome(whole)
 
 
-def test_the_text_is_not_needed_after_it_was_encoded(words: Path, whole: Path) -> None:
-    process = start(words.parent, "train", words, *LONG)
-    wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
-    words.write_text("something else")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+def test_the_text_is_not_needed_after_it_was_encoded(
+    words: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(words.parent)
+    options = tomllib.loads((whole / "config.toml").read_text())
+    with training.start(Request(str(words), {}, "config.toml", options)) as started:
+        words.write_text("something else")
+        for _ in started.run():
+            pass
     assert outcome(words.parent / "checkpoints/words") == outcome(whole)
