@@ -25,11 +25,11 @@ from charlstm.text.windows import Windows
 from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
 from charlstm.training.finetuning import fit
 from charlstm.training.position import Position, beginning, finished, position_of
+from charlstm.training.reports import Origin
 from charlstm.training.settings import Hooks, Request, Settings, new_settings, resumed_settings
 
 if TYPE_CHECKING:
     from charlstm.training.loop import Training
-    from charlstm.training.reports import Origin
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,6 @@ class Preparation:
             preset = preset_for(count)
         settings = new_settings(request, preset=preset, base=base)
 
-        from charlstm.training.reports import Origin
-
         origin = Origin(request.config, preset, base.described() if base else None)
         at = beginning(len(corpus.vocabulary))
         training = self._assembled(settings, corpus, run, at=at, origin=origin)
@@ -87,8 +85,6 @@ class Preparation:
         text = self._open()
         run = self.resources.enter_context(old_run(self.request.folder))
         corpus = corpus_of_old_run(text, run, self._advance(text))
-
-        from charlstm.training.reports import Origin
 
         checkpoint, damage = run.last_state()
         at = position_of(checkpoint, settings.model, corpus, run)
