@@ -4,12 +4,10 @@ This module is the program: its commands, its exit codes, its one boundary for e
 heavy is imported before a command runs, so that ``--help`` is fast.
 """
 
-import contextlib
 import errno
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +15,7 @@ import click
 from charlstm import __version__
 from charlstm.cli import _interrupt
 from charlstm.cli._options import flag
+from charlstm.cli._stdio import discard_output, open_streams, tell
 from charlstm.cli._versions import version_of
 from charlstm.cli.doctor import doctor
 from charlstm.cli.export import export
@@ -45,13 +44,15 @@ class _Program(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            _discard_output()
+        except BrokenPipeError as error:
+            discard_output()
+            if ctx.invoked_subcommand == "train":  # a script would take nothing for a path
+                raise CharlstmError(f"standard output: {error.strerror}") from None
             ctx.exit(0)
         except BaseException:
             if not _interrupt.pressed():
                 raise
-            click.echo("charlstm: interrupted", err=True)
+            tell("charlstm: interrupted")
             ctx.exit(_interrupt.exit_code())
         return result
 
@@ -87,9 +88,9 @@ program.add_command(doctor)
 def main() -> None:
     """Run the program and exit.
 
-    0, 1 for what a user can fix, 2 for usage, 130 for Ctrl+C, 143 for SIGTERM.
+    0, 1 for what a user can fix, 2 for usage, 128 and more for a signal: 130 is Ctrl+C.
     """
-    _open_streams()
+    open_streams()
     _interrupt.listen()
     code = run()
     if _interrupt.pressed():
@@ -111,7 +112,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:  # Ctrl+C before there is a command
         return _interrupt.exit_code()
     except CharlstmError as error:
-        click.echo(f"charlstm: {error.line(flag)}", err=True)
+        tell(f"charlstm: {error.line(flag)}")
         return 1
     except click.ClickException as error:
         error.show()
@@ -120,29 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Of files, all say what went wrong by themselves.
         if error.filename is not None or error.errno not in UNWRITTEN:
             raise
-        _discard_output()
-        click.echo(f"charlstm: standard output: {error.strerror}", err=True)
+        discard_output()
+        tell(f"charlstm: standard output: {error.strerror}")
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _open_streams() -> None:
-    """Open what is closed of the standard streams, or the next file would take its number.
-
-    What is written goes nowhere; what is read is an error, as of a stream that is closed.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_WRONLY)  # takes the lowest number that is free
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            stream = open(descriptor, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for as long as the program runs
-            setattr(sys, name, stream)
-
-
-def _discard_output() -> None:
-    """Let nothing more be written where nothing can be, not even when Python exits."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

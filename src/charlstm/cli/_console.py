@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from charlstm.cli import _interrupt
+from charlstm.cli._stdio import tell
 
 DELAY = 0.5  # seconds that are worth no bar
 
@@ -26,7 +25,7 @@ class Console:
     def say(self, line: str) -> None:
         """Print one line; a bar gives way to it."""
         self.close()
-        click.echo(line, err=True)
+        tell(line)
         self._said = time.monotonic()
 
     def silence(self) -> float:

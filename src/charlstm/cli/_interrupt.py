@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM that are never lost.
+"""Ctrl+C, SIGTERM and what schedulers send before the end, never lost.
 
 Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow that can come out as a
 TypeError, and inside a finalizer it is dropped: so it is also written down, and asked for. And
@@ -6,6 +6,7 @@ Python runs no handler before a call into TensorFlow returns, which can take sec
 answers at once, and ends the program at the second signal.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -15,7 +16,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# HUP is of a terminal that is closed; USR1, USR2 and XCPU are what schedulers warn with.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 _received = 0
 _deferred = False
@@ -75,4 +78,5 @@ def _answer(descriptor: int) -> None:
         if count:
             os._exit(128 + number)
         # Not through sys.stderr: the main thread may hold its lock.
-        os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")

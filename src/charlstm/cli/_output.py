@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from charlstm import files
+from charlstm.cli._stdio import write_text
 from charlstm.errors import CharlstmError
 
 
@@ -16,6 +17,8 @@ def check_file(path: str, *read: str | Path) -> None:
 
     Raises CharlstmError.
     """
+    if is_stdout(path):
+        return
     target = _target(path)
     with files.named_refusal(path):
         if not target.parent.is_dir():
@@ -28,13 +31,21 @@ def check_file(path: str, *read: str | Path) -> None:
                 raise CharlstmError(f"{path}: it is what is read", "name another file to write")
 
 
-def write_file(path: str, content: str) -> None:
-    """Write a text as UTF-8; where the name is a link, to what it stands for.
+def write_to(path: str | None, content: str) -> None:
+    """Write a text as UTF-8 to a file, or to standard output; through links.
 
     Raises CharlstmError.
     """
+    if path is None or is_stdout(path):
+        write_text(content)
+        return
     with files.named_refusal(path):
         files.replace_file(_target(path), content.encode())
+
+
+def is_stdout(path: str) -> bool:
+    """Tell whether a name stands for standard output: - and what systems call it."""
+    return path in {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
 def _target(path: str) -> Path:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from charlstm.cli._stdio import visible, write_raw, write_text
+
 Piece = tuple[str, Sequence[float]]  # characters, and the nats of each
 
 # Surprisal in bits below which a character has a background, of the 256 that terminals know.
@@ -64,7 +66,7 @@ def shaded(text: str, nats: Sequence[float]) -> str:
     runs = groupby(zip(text, nats, strict=True), key=lambda drawn: _shade(*drawn))
     parts = []
     for shade, run in runs:
-        characters = "".join(character for character, _ in run)
+        characters = visible("".join(character for character, _ in run))
         # Black on it, so that it can be read whatever colours the terminal has.
         parts.append(f"\x1b[38;5;16;48;5;{shade}m{characters}\x1b[0m" if shade else characters)
     return "".join(parts)
@@ -88,16 +90,13 @@ def stream(drawn: Iterable[Piece], ending: Ending, *, colour: bool) -> int:
 
 def _show(piece: Piece, *, colour: bool) -> int:
     text, nats = piece
-    write_text(shaded(text, nats) if colour else text)
+    if colour:
+        write_raw(shaded(text, nats))
+    else:
+        write_text(text)
     return len(text)
 
 
 def end_line(*, colour: bool) -> None:
     """End the line of a terminal; Ctrl+C can have come in the middle of a colour."""
-    write_text("\x1b[0m\n" if colour else "\n")
-
-
-def write_text(text: str) -> None:
-    """Write text as UTF-8, whatever the locale, and at once."""
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+    write_raw("\x1b[0m\n" if colour else "\n")

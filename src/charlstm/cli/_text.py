@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from charlstm.cli._options import flag
+from charlstm.cli._stdio import tell
 from charlstm.cli._stream import Piece
 from charlstm.errors import CharlstmError
 
@@ -53,7 +52,7 @@ def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[A
 
     ids, note = read_ids(text, vocabulary, unknown)
     if note:
-        click.echo(note, err=True)
+        tell(note)
     return ids
 
 

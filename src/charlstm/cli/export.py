@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlstm.cli._console import Console
 from charlstm.cli._options import FILE, complete_file, epoch_option, options_of, typed_epoch
-from charlstm.cli._output import check_file
-from charlstm.cli._stream import write_text
+from charlstm.cli._output import check_file, is_stdout
+from charlstm.cli._stdio import tell, write_text
+from charlstm.errors import CharlstmError
 from charlstm.export import export as export_model
 from charlstm.export.request import SMALLER, ExportOptions, ExportRequest
 from charlstm.options import option, record_of
@@ -64,15 +68,38 @@ def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
     if config.format != "saved-model":
         check_file(config.output, path, *filter(None, [config.check]))
     text = open_once(config.check) if config.check else None
-    request = ExportRequest(config, Path(config.output), text)
-    click.echo(f"epoch {checkpoint.epoch} of {path}", err=True)
-    with closing(Console()) as console:
+    tell(f"epoch {checkpoint.epoch} of {path}")
+    with closing(Console()) as console, _destination(config) as destination:
+        request = ExportRequest(config, destination, text)
         exported = export_model(checkpoint, request, console.advance)
+        if is_stdout(config.output):
+            sys.stdout.buffer.write(destination.read_bytes())
+            sys.stdout.buffer.flush()
     if exported.loss and exported.loss.note:
-        click.echo(exported.loss.note, err=True)
-    click.echo(f"{exported.path}: {exported.size / 1e6:,.1f} MB, {_checked(exported)}", err=True)
+        tell(exported.loss.note)
+    tell(f"{config.output}: {exported.size / 1e6:,.1f} MB, {_checked(exported)}")
     if exported.loss:
-        write_text(_table(exported.loss))
+        table = _table(exported.loss)
+        if is_stdout(config.output):
+            tell(table.removesuffix("\n"))
+        else:
+            write_text(table)
+
+
+@contextmanager
+def _destination(config: ExportConfig) -> Iterator[Path]:
+    """Give the path to write to; of what goes to standard output, a temporary one.
+
+    Raises CharlstmError.
+    """
+    if not is_stdout(config.output):
+        yield Path(config.output)
+        return
+    if config.format == "saved-model" or sys.stdout.isatty():
+        what = "a folder" if config.format == "saved-model" else "what no terminal can show"
+        raise CharlstmError(f"{config.format} is {what}", "name a path", option="output")
+    with TemporaryDirectory() as folder:
+        yield Path(folder) / f"model.{config.format}"
 
 
 def _checked(exported: Exported) -> str:

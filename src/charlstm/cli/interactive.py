@@ -13,7 +13,8 @@ import click
 from charlstm.cli._interrupt import interruptible
 from charlstm.cli._options import flag
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.cli._stream import Ending, end_line, in_colour, stream, write_text
+from charlstm.cli._stdio import tell, write_text
+from charlstm.cli._stream import Ending, end_line, in_colour, stream
 from charlstm.cli._text import decoded, is_utf8, read_and_tell
 from charlstm.errors import CharlstmError
 from charlstm.options import options
@@ -174,4 +175,4 @@ def _show_next(conversation: Conversation) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    tell(text)

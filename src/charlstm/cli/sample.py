@@ -14,9 +14,10 @@ import click
 
 from charlstm.cli._interrupt import interruptible
 from charlstm.cli._options import complete_file, options_of, typed_epoch
-from charlstm.cli._output import check_file, write_file
+from charlstm.cli._output import check_file, write_to
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream, write_text
+from charlstm.cli._stdio import tell, visible, write_raw, write_text
+from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream
 from charlstm.cli._text import check_utf8, decoded, read_prime
 from charlstm.config import SEED_LIMIT
 from charlstm.options import record_of
@@ -84,7 +85,7 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     ids = read_prime(config.prime, config.prime_file, checkpoint.vocabulary, config.unknown)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
     note = f"epoch {checkpoint.epoch} of {path}"
-    click.echo(f"{note}, seed {seed}" if config.seed is None else note, err=True)
+    tell(f"{note}, seed {seed}" if config.seed is None else note)
 
     from charlstm.network.backend import named_memory, select_device
 
@@ -158,20 +159,20 @@ def _whole(drawn: Iterator[list[Piece]], config: SampleConfig) -> list[_Text]:
 def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> None:
     """Write whole texts, to the file if there is one."""
     if config.json:
-        content = "".join(
-            f"{json.dumps(_account(text, prime, seed, stream))}\n"
-            for stream, text in enumerate(texts)
-        )
+        records = (_account(text, prime, seed, stream) for stream, text in enumerate(texts))
+        write_to(config.output, "".join(f"{json.dumps(record)}\n" for record in records))
+    elif in_colour(wanted=config.color) and not config.output:
+        coloured = (shaded(text.text, text.nats) for text in texts)
+        write_raw(_joined(coloured, visible(prime), config))
     else:
-        colour = in_colour(wanted=config.color) and not config.output
-        before = "" if config.hide_prime else prime
-        shown = [before + (shaded(t.text, t.nats) if colour else t.text) for t in texts]
-        line = f"{config.separator}\n" if config.separator else ""
-        content = shown[0] if len(shown) == 1 else line.join(f"{text}\n" for text in shown)
-    if config.output:
-        write_file(config.output, content)
-    else:
-        write_text(content)
+        write_to(config.output, _joined((text.text for text in texts), prime, config))
+
+
+def _joined(texts: Iterable[str], prime: str, config: SampleConfig) -> str:
+    """Return texts behind their prime, with a line between two."""
+    shown = [("" if config.hide_prime else prime) + text for text in texts]
+    line = f"{config.separator}\n" if config.separator else ""
+    return shown[0] if len(shown) == 1 else line.join(f"{text}\n" for text in shown)
 
 
 def _account(text: _Text, prime: str, seed: int, stream: int) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from charlstm.cli._options import (
     options_of,
     typed_epoch,
 )
-from charlstm.cli._output import check_file, write_file
-from charlstm.cli._stream import write_text
+from charlstm.cli._output import check_file, is_stdout, write_to
+from charlstm.cli._stdio import tell, write_text
 from charlstm.config import ScoreOptions
 from charlstm.options import option, record_of
 
@@ -65,7 +65,10 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
         raise click.UsageError("Give a text, or a checkpoint and a text.")
     *named, text = arguments
-    _score(next(iter(named), None), text, record_of(ScoreConfig, values), typed_epoch(context))
+    config = record_of(ScoreConfig, values)
+    if config.json and config.html and is_stdout(config.html):
+        raise click.UsageError("--json and --html would both be written to standard output.")
+    _score(next(iter(named), None), text, config, typed_epoch(context))
 
 
 def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:
@@ -78,7 +81,7 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
     path, checkpoint = load_checkpoint(named, epoch)
     if config.html:
         check_file(config.html, path, text)
-    click.echo(f"epoch {checkpoint.epoch} of {path}", err=True)
+    tell(f"epoch {checkpoint.epoch} of {path}")
     guesses = GUESSES if config.html else 0
     with closing(Console()) as console:
         progress = console.advancing("scoring")
@@ -86,12 +89,18 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
             checkpoint, open_once(text), config, guesses=guesses, progress=progress
         )
     if result.note:
-        click.echo(result.note, err=True)
+        tell(result.note)
     if config.html:
         _write_page(config.html, text, checkpoint.vocabulary, result)
+    # The page and the table do not mix: one that goes to standard output has it for itself.
+    write = write_text if not config.html or not is_stdout(config.html) else _tell_table
     for number, line in enumerate(result.lines, 1):
-        write_text(_line(number, line, config))
-    write_text(_summary(result, config))
+        write(_line(number, line, config))
+    write(_summary(result, config))
+
+
+def _tell_table(table: str) -> None:
+    tell(table.removesuffix("\n"))
 
 
 def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> None:
@@ -102,7 +111,7 @@ def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> 
     # The bytes of a file's name can be no UTF-8.
     name = "standard input" if text == "-" else os.fsencode(text).decode("utf-8", "replace")
     summary = f"{result.bits_per_char:.4f} bits per character"
-    write_file(path, surprisal_page(vocabulary, result.details, name, summary))
+    write_to(path, surprisal_page(vocabulary, result.details, name, summary))
 
 
 def _line(number: int, line: Evaluation, config: ScoreConfig) -> str:

@@ -17,6 +17,7 @@ import click
 from charlstm.architecture import parameters
 from charlstm.cli._chart import MARK, Chart, Points
 from charlstm.cli._options import complete_file, json_option, options_of
+from charlstm.cli._stdio import tell
 from charlstm.cli._summary import architecture
 from charlstm.config import TrainConfig
 from charlstm.options import options, record_of
@@ -106,7 +107,7 @@ def _view(named: str | None) -> _View:
         return _View(place, file, [] if file.position else [Epoch(file.epoch, *losses)], [])
     file, problem = place.last_description()
     if problem and place.resume_path.exists():
-        click.echo(f"charlstm: {problem}; shown is the newest good epoch's", err=True)
+        tell(f"charlstm: {problem}; shown is the newest good epoch's")
     lines, _ = place.history()
     written = ""
     for line in lines:
