@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bench.race import Spread
 from charlstm.export import artifact, check, destination
 from charlstm.export.request import FORMATS, PRECISIONS, SMALLER
-from charlstm.files import size
+from charlstm.folders import size
 from charlstm.hardware import processor, usable_cores
 from charlstm.network.backend import select_device
 from charlstm.run.find import load_checkpoint

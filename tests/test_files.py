@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from charlstm import files
-from charlstm.files import aside_of, move_folder, part_of, recover_folder, replace_file
+from charlstm.files import replace_file
+from charlstm.folders import aside_of, move_folder, part_of, recover_folder
 
 LONG = "n" * 250  # file systems allow 255 bytes
 
@@ -120,7 +121,7 @@ def test_a_file_system_that_cannot_sync_a_folder_is_no_error(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from charlstm.files import move_folder
+from charlstm.folders import move_folder
 point, names, rename, rmtree = int(sys.argv[1]), iter(range(99)), Path.rename, None
 def killed(path, target):
     if next(names) == point:

@@ -1,4 +1,4 @@
-"""A file or folder that is replaced as a whole, durably: the only room that writes.
+"""A file that is replaced as a whole, durably. With ``folders``, the only room that writes.
 
 At every moment the old or the new one is there, also after a power cut; what a killed process
 leaves is under a hidden name. Knows no file's meaning.
@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError.
     """
-    descriptor, name = tempfile.mkstemp(".tmp", f".{_shortened(path.name)}.", path.parent)
+    descriptor, name = tempfile.mkstemp(".tmp", f".{shortened(path.name)}.", path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -77,16 +77,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-@contextlib.contextmanager
-def made_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Give a name beside a path, on its file system, for what is to be moved there.
-
-    What is still under that name at the end is removed. Raises OSError.
-    """
-    with tempfile.TemporaryDirectory(".tmp", f".{_shortened(path.name)}.", path.parent) as folder:
-        yield Path(folder) / f"new{suffix}"
-
-
 def move_file(new: Path, path: Path) -> None:
     """Give a file that is written its name; one that is replaced hands on its mode.
 
@@ -96,52 +86,6 @@ def move_file(new: Path, path: Path) -> None:
     sync(new)
     new.replace(path)
     sync_folder(path.parent)
-
-
-def move_folder(new: Path, path: Path) -> None:
-    """Give a folder that is written its name, first putting aside one that has it.
-
-    If the process is killed between the two, ``recover_folder`` brings the old one back.
-
-    Raises OSError.
-    """
-    for content in [*new.rglob("*"), new]:
-        sync(content)
-    aside = aside_of(path)
-    try:
-        if path.exists():
-            path.rename(aside)
-        new.rename(path)
-    except BaseException:  # Ctrl+C between the two as well
-        recover_folder(path)
-        raise
-    sync_folder(path.parent)
-    recover_folder(path)
-
-
-def recover_folder(path: Path) -> None:
-    """Put back the old folder of a ``move_folder`` that did not end, or remove it if it did.
-
-    Raises OSError.
-    """
-    aside = aside_of(path)
-    if not aside.is_dir():
-        return
-    if path.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        aside.rename(path)
-        sync_folder(path.parent)
-
-
-def aside_of(path: Path) -> Path:
-    """Return where ``move_folder`` puts the old folder while the new one gets its name."""
-    return path.with_name(f".{_shortened(path.name)}.old")
-
-
-def part_of(path: Path) -> Path:
-    """Return the hidden name beside a path that a folder in the making has."""
-    return path.with_name(f".{_shortened(path.name)}.part")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -202,12 +146,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
 def _mode_for(path: Path) -> int:
     """Return the mode of a file, or, if there is none yet, that of a new one."""
     with contextlib.suppress(OSError):
@@ -217,7 +155,7 @@ def _mode_for(path: Path) -> int:
     return 0o666 & ~mask
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """Return a name that leaves room for more; no two names are shortened alike."""
     encoded = os.fsencode(name)
     shortened = encoded[:NAME_BYTES].decode(errors="ignore")

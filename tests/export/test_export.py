@@ -17,7 +17,7 @@ from conftest import Run, environment, interrupt, lines_of, start
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
-from charlstm import __version__, files
+from charlstm import __version__, folders
 from charlstm.architecture import ModelConfig, Weights, shapes
 from charlstm.errors import CharlstmError
 from charlstm.export import artifact, check, destination
@@ -134,7 +134,7 @@ def test_smaller_weights_are_what_the_format_computes_with(
 def test_smaller_is_smaller(form: str, tmp_path: Path) -> None:
     model = a_checkpoint(units=64)
     sizes = [
-        files.size(exported(form, tmp_path, artifact.make(model, precision)))
+        folders.size(exported(form, tmp_path, artifact.make(model, precision)))
         for precision in ("float32", "float16", "int8")
     ]
     assert sizes[1] < 0.6 * sizes[0]

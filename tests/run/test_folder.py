@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import math
 import os
@@ -9,7 +11,7 @@ import pytest
 
 from charlstm.errors import CharlstmError
 from charlstm.run import find
-from charlstm.run.claim import new_run, recover_run
+from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import find_weights
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights import Checkpoint
@@ -225,39 +227,128 @@ def test_history_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, signal
+import os, signal, sys
 from pathlib import Path
-from charlstm.run.claim import new_run, recover_run
-rename = Path.rename
-def killed(path, target):
-    if path.name == ".run.part":
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(path, target)
-Path.rename = killed
+from charlstm.run.claim import new_run
+point, count = int(sys.argv[1]), 0
+def counted(function):
+    def wrapped(*arguments, **rest):
+        global count
+        if count == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        return function(*arguments, **rest)
+    return wrapped
 with new_run(Path("run"), overwrite=True) as run:
     run.write_config("units = 4\\n")
+    run.write_corpus({})
+    run.append_history({"kind": "new"})
+    for name in ("rename", "replace", "mkdir", "rmdir", "unlink"):
+        setattr(Path, name, counted(getattr(Path, name)))
     run.settle()
+print(count)
 """
 
 
-@pytest.mark.parametrize("how", ["overwrite", "resume", "neither"])
-def test_killed_while_it_replaces_a_run_the_old_one_is_not_lost(how: str, tmp_path: Path) -> None:
-    """Killed between the two: the old run has no name any more, and the new one none yet."""
-    folder_with(tmp_path / "run", {1: 1.0, 2: 1.2})
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
-    assert done.returncode == -9
-    assert not (tmp_path / "run").exists()
-    if how == "overwrite":
-        with new_run(tmp_path / "run", overwrite=True):
-            assert RunFolder(tmp_path / "run").epochs() == [1, 2]
-    elif how == "resume":
-        recover_run(tmp_path / "run")
-    else:
-        with (
-            pytest.raises(CharlstmError, match="holds a run"),
-            new_run(tmp_path / "run", overwrite=False),
-        ):
-            pass
-    assert RunFolder(tmp_path / "run").epochs() == [1, 2]
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names <= {"run", ".run.part"}
+def test_killed_at_any_point_of_replacing_a_run_it_is_all_old_or_all_new(tmp_path: Path) -> None:
+    """And the folder is the same folder: it can be a mount point."""
+    outcomes = []
+    for point in range(99):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        run = folder_with(folder / "run", {1: 1.0, 2: 1.2})
+        run.path.chmod(0o700)
+        old = {path.name: path.read_bytes() for path in run.path.iterdir()}
+        inode = run.path.stat().st_ino
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(point)],
+            cwd=folder,
+            check=False,
+            capture_output=True,
+        )
+        assert done.returncode in {0, -9}, done.stderr
+        recover_run(run.path)
+        found = {p.name: p.read_bytes() for p in run.path.iterdir() if p.name != ".part"}
+        found.pop(".lock", None)
+        new = {"config.toml", "corpus.json", "history.jsonl"}
+        assert found == old or (found.keys() == new and b"new" in found["history.jsonl"])
+        assert (run.path.stat().st_ino, run.path.stat().st_mode & 0o777) == (inode, 0o700)
+        outcomes.append(found == old)
+        if done.returncode == 0:
+            break
+    assert point > 8
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert outcomes[0]
+    assert not outcomes[-1]
+
+
+@pytest.mark.parametrize("place", [".", "there", "there/"])
+def test_a_run_can_be_made_in_a_folder_that_is_there(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount point, a shell's own folder: nothing can be made beside it, or renamed to it."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path(place)
+    folder.mkdir(exist_ok=True)
+    for name in ("lost+found", ".DS_Store", ".nfs0000a1"):
+        (folder / name).mkdir()
+    inode = folder.stat().st_ino
+    before = sorted(tmp_path.rglob("*"))
+    with new_run(folder, overwrite=False) as run:
+        run.write_config("")
+    assert sorted(tmp_path.rglob("*")) == before
+    (folder / ".part").mkdir()  # of a training that was killed
+    (folder / ".part" / "corpus.ids").touch()
+    with new_run(folder, overwrite=False) as run:
+        run.write_config("")
+        assert not (folder / "config.toml").exists()
+        run.settle()
+        run.append_history({"loss": 1.0})
+    names = {path.name for path in folder.iterdir()} - {".lock"}
+    assert names == {"config.toml", "history.jsonl", "lost+found", ".DS_Store", ".nfs0000a1"}
+    assert folder.stat().st_ino == inode
+
+
+def test_going_on_minds_its_own_files(tmp_path: Path) -> None:
+    run = folder_with(tmp_path / "run", {1: 1.0})
+    for name in ("sample.txt", ".DS_Store", "slurm-7.out"):
+        (run.path / name).touch()
+    (run.path / ".resume.weights.h5.x7.tmp").touch()
+    with old_run(run.path) as opened:
+        assert opened.epochs() == [1]
+    assert (run.path / "sample.txt").exists()
+    assert not list(run.path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])
+def test_without_locks_there_is_a_note(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    told: list[str] = []
+    with new_run(tmp_path / "run", overwrite=False, tell=told.append) as run:
+        run.settle()
+    folder_with(tmp_path / "old", {1: 1.0})
+    with old_run(tmp_path / "old", told.append):
+        pass
+    assert [line.partition(": ")[2] for line in told] == [
+        "there are no locks; a second training in it would not be noticed"
+    ] * 2
+
+
+def test_a_folder_in_which_nothing_can_be_replaced_is_noticed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "replace", refused)
+    with (
+        pytest.raises(CharlstmError, match="run: cannot be written: Operation not permitted"),
+        new_run(tmp_path / "run", overwrite=False),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

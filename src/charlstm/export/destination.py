@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from charlstm import files
+from charlstm import files, folders
 from charlstm.errors import CharlstmError
 from charlstm.files import named_refusal
 
@@ -68,7 +68,7 @@ def check_destination(path: Path, name: str, *, overwrite: bool) -> None:
     with named_refusal(path):
         if name in FOLDERS:
             _check_name(path, name)
-            files.recover_folder(Path(os.path.realpath(path)))
+            folders.recover_folder(Path(os.path.realpath(path)))
         if os.path.lexists(path) and not overwrite:
             raise CharlstmError(
                 f"{path}: exists already", "choose another name, or say {overwrite}"
@@ -111,11 +111,11 @@ def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     with ExitStack() as stack:
         with named_refusal(path):
-            new = stack.enter_context(files.made_beside(target, path.suffix))
+            new = stack.enter_context(folders.made_beside(target, path.suffix))
         yield new
         check_destination(path, name, overwrite=overwrite)
         with named_refusal(path):
-            move = files.move_folder if name in FOLDERS else files.move_file
+            move = folders.move_folder if name in FOLDERS else files.move_file
             move(new, target)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from charlstm import files
+from charlstm import folders
 from charlstm.export.artifact import Step, make, zero_state
 from charlstm.export.check import CHARACTERS, check, model_nats, prime_of, step_nats
 from charlstm.export.destination import format_module, importing, placing
@@ -44,7 +44,7 @@ def write_checked(
             difference = check(step, artifact, partial(progress, "checking", characters)).difference
             if text is not None:
                 loss = _loss(checkpoint, text, step, form.WINDOW, progress)
-        size = files.size(new)
+        size = folders.size(new)
     return Exported(request.path, size, difference, characters, missing, loss)
 
 

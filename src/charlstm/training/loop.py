@@ -33,7 +33,8 @@ class Training:
     """A training, complete: what learns, from what, where it is written, where it goes on.
 
     ``at`` is the position it begins from: the trainer has the weights and states of it already.
-    ``stopped`` tells that it shall end soon. ``resources`` are let go of by ``close``.
+    ``stopped`` tells that it shall end soon; ``notes`` are what a user should know before.
+    ``resources`` are let go of by ``close``.
     """
 
     model: ModelConfig
@@ -47,6 +48,7 @@ class Training:
     origin: Origin
     views: Views | None = None
     stopped: Callable[[], bool] = lambda: False
+    notes: tuple[str, ...] = ()
     resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -92,6 +94,7 @@ def _stop_if(stopped: Callable[[], bool]) -> None:
 
 def _train(training: Training) -> Iterator[Report]:
     trainer, run, at = training.trainer, training.run_folder, training.at
+    yield from map(Note, training.notes)
     saving = Saving(trainer, training.model, training.corpus, run)
     clock = Clock(at.seconds)
     steps_of_epoch = training.windows.steps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ class Preparation:
     request: Request
     hooks: Hooks
     resources: contextlib.ExitStack
+    notes: list[str] = field(default_factory=list)
 
     def training(self) -> Training:
         """Return the training: one that goes on where there is one, or else a new one."""
@@ -64,7 +65,8 @@ class Preparation:
             # Refuses before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
         text = self._open()
-        claim = new_run(request.folder, overwrite=request.place.overwrite)
+        overwrite, tell = request.place.overwrite, self.notes.append
+        claim = new_run(request.folder, overwrite=overwrite, tell=tell)
         run = self.resources.enter_context(claim)
         extra = base.vocabulary.characters if base else ""
         corpus = corpus_of_new_run(text, run, extra, self._advance(text))
@@ -83,7 +85,7 @@ class Preparation:
     def _resume(self, run: RunFolder) -> Training:
         settings = resumed_settings(self.request, run)
         text = self._open()
-        run = self.resources.enter_context(old_run(self.request.folder))
+        run = self.resources.enter_context(old_run(self.request.folder, self.notes.append))
         corpus = corpus_of_old_run(text, run, self._advance(text))
 
         checkpoint, damage = run.last_state()
@@ -124,6 +126,7 @@ class Preparation:
             origin=origin,
             views=Views(run, events),
             stopped=self.hooks.stopped,
+            notes=tuple(self.notes),
             resources=self.resources,
         )
 
