@@ -6,10 +6,10 @@ import pytest
 
 from charlstm.architecture import ModelConfig
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.config import TrainConfig, preset_for, presets, read_config
+from charlstm.config import RECORDS, TrainConfig, preset_for, presets, read_config
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
-from charlstm.training.settings import RECORDS, Request, new_settings
+from charlstm.training.settings import Request, new_settings
 
 
 @pytest.mark.parametrize("name", presets())

@@ -16,18 +16,16 @@ The letters that stand for sizes in docstrings and comments, everywhere:
 Ids are what characters become: the id of a character is its index in the vocabulary.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from charlstm.errors import CharlstmError
+TYPE_CHECKING = False  # without the import of typing, which takes longer than all of this
 
 __version__ = "0.1.0"
 __all__ = ["CharlstmError", "Model", "__version__", "load", "train"]
 
 if TYPE_CHECKING:
-    from charlstm.api import Model, load, train
+    from charlstm.api import CharlstmError, Model, load, train
 else:
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """Import the Python interface when it is first used: it takes numpy and HDF5."""
         if name in __all__:
             from charlstm import api

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from charlstm import training
 from charlstm.config import (
     LENGTH,
+    RECORDS,
     SEED_LIMIT,
     TEMPERATURE,
     DrawOptions,
@@ -26,7 +27,7 @@ from charlstm.options import checked
 from charlstm.run.find import load_checkpoint
 from charlstm.scoring import score
 from charlstm.text.source import read_ids, text_in_memory
-from charlstm.training.settings import RECORDS, Request
+from charlstm.training.settings import Request
 
 if TYPE_CHECKING:  # for real only when a model computes: TensorFlow
     from collections.abc import Generator, Iterator
@@ -37,6 +38,8 @@ if TYPE_CHECKING:  # for real only when a model computes: TensorFlow
     from charlstm.sampling import Filters, Sampler
     from charlstm.scoring import Score
     from charlstm.training.reports import Report
+
+__all__ = ["CharlstmError", "Model", "load", "train"]
 
 
 def load(path: str | Path | None = None, *, epoch: str | int | None = None) -> Model:

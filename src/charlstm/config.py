@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from charlstm.architecture import ModelConfig
 from charlstm.options import option, read_toml
 
 RUNS = Path("checkpoints")  # where trainings make their folders
@@ -160,6 +161,9 @@ class ScoreOptions:
     unknown: str = unknown_option()
     per_line: bool = option(default=False, help="Score every line, too, with its line end.")
     device: str = device_option()
+
+
+RECORDS = (ModelConfig, TrainConfig, RunConfig)  # of a training, and of its saved command line
 
 
 def preset_for(characters: int) -> str:

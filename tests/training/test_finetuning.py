@@ -7,12 +7,12 @@ from numpy.testing import assert_allclose
 from oracle import Oracle
 
 from charlstm.architecture import ModelConfig, shapes
-from charlstm.config import read_config
+from charlstm.config import RECORDS, read_config
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.training.finetuning import fit
-from charlstm.training.settings import RECORDS, Request, new_settings
+from charlstm.training.settings import Request, new_settings
 
 OLD, NEW = Vocabulary("bdgk"), Vocabulary("abcdgkz")
 MODELS = [

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import DEMO
 from charlstm.run.history import bits_per_char
-from charlstm.training.schedule import total_steps
 
 if TYPE_CHECKING:
     # Described here, made elsewhere: importing them for real would cost the start-up its speed.
@@ -100,6 +99,8 @@ def _text(training: Training) -> Iterator[str]:
 
 def _warmup(training: Training) -> Iterator[str]:
     """Say that the learning rate never comes to be what was asked for."""
+    from charlstm.training.schedule import total_steps
+
     warmup, total = training.config.warmup, total_steps(training.config, training.windows.steps)
     if warmup > total:
         yield (

@@ -18,15 +18,13 @@ from charlstm.cli._console import Console
 from charlstm.cli._eta import Eta
 from charlstm.cli._options import TYPED, complete_config, complete_file, flag, options_of
 from charlstm.cli._summary import epoch_line, needs, step_line, summary
-from charlstm.config import DEMO, LENGTH, TEMPERATURE, read_config
-from charlstm.training import start
-from charlstm.training.schedule import total_steps
-from charlstm.training.settings import RECORDS, Hooks, Request
+from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.sampling import Sampler
     from charlstm.training.loop import Training
     from charlstm.training.reports import Ended, EpochReport, StepReport
+    from charlstm.training.settings import Request
 
 SECONDS_BETWEEN_LINES = 600  # in a log file, within an epoch
 
@@ -70,6 +68,9 @@ def train(
     With --resume, the same command goes on where a training was stopped, by Ctrl+C or anything
     else, and ends with the same weights as an uninterrupted run.
     """
+    from charlstm.training import start
+    from charlstm.training.settings import Hooks, Request
+
     if demo == (text is not None):
         raise click.UsageError("Give one text file, or --demo.")
     sources = {name: context.get_parameter_source(name) for name in values}
@@ -170,6 +171,8 @@ class _View:
         self._console = console
         self._sampler: Sampler | None = None
         self._problems: set[str] = set()
+        from charlstm.training.schedule import total_steps
+
         steps = training.windows.steps
         total = total_steps(training.config, steps)
         self._eta = Eta(total, steps, training.trainer.steps_per_call)

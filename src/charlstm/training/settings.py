@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.architecture import ModelConfig
-from charlstm.config import DEMO, RUNS, RunConfig, TrainConfig, read_config
+from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig, read_config
 from charlstm.errors import CharlstmError
 from charlstm.options import options, read_toml, record_of
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # for real only when a training starts: numpy, h5py
     from charlstm.run.description import Description
     from charlstm.run.folder import RunFolder
 
-RECORDS = (ModelConfig, TrainConfig, RunConfig)
 USED_WITH = {  # of an option: the option that settles whether it is used, and at which values
     "rho": ("optimizer", ["rmsprop"]),
     "epsilon": ("optimizer", ["adam", "rmsprop", "adagrad"]),
