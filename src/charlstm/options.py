@@ -70,6 +70,8 @@ class Option:
             return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
         if isinstance(value, int | float) and not self._in_range(value):
             return f"must be {self.range or 'finite'}, not {reprlib.repr(value)}"
+        if isinstance(value, str) and "\0" in value and self.metavar != "TEXT":
+            return f"must not have a NUL, as {reprlib.repr(value)} has"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}, not {reprlib.repr(value)}"
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
@@ -137,6 +139,8 @@ def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -
     the way out where there is no file.
     """
     try:
+        if path.is_fifo():  # nothing may ever come out of it
+            raise CharlstmError(f"{name}: not a file")
         with path.open("rb") as file:
             content = file.read(TOML_BYTES + 1)
         if len(content) > TOML_BYTES:
@@ -150,6 +154,15 @@ def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -
         return checked(values, records)
     except CharlstmError as error:
         raise CharlstmError(f"{name}: {error.problem}", error.hint) from None
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text, which can come from bytes of a command line, can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

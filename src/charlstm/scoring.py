@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for real only when a text was read: TensorFlow
 
 FEWEST = 2  # characters: one to predict from, one to predict
 MOST_DETAILED = 200_000  # characters whose details are kept: what a page can show
+NAME_TMPDIR = "name another folder in TMPDIR"
 SEARCHED = 1 << 20  # characters that are searched for line ends at a time
 LONGEST_WINDOW = 512  # characters
 WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
@@ -83,7 +84,7 @@ def score(
     Raises CharlstmError for a text that cannot be scored, or a device that is too small.
     """
     reading = Reading(text, checkpoint.vocabulary)
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
         _write_ids(reading, file)
         note = reading.account(options.unknown)
         ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(guesses))
@@ -116,6 +117,19 @@ def check_length(name: str, count: int) -> None:
         raise CharlstmError(f"{name}: scoring needs at least {FEWEST} characters")
 
 
+def _temporary_file() -> BinaryIO:
+    """Return a file for the ids of a text.
+
+    Raises CharlstmError where there can be none.
+    """
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile())
+    except OSError as error:
+        raise CharlstmError(
+            f"no folder for temporary files: {error.strerror}", NAME_TMPDIR
+        ) from None
+
+
 def _write_ids(reading: Reading, file: BinaryIO) -> None:
     """Write the ids of a text.
 
@@ -127,7 +141,7 @@ def _write_ids(reading: Reading, file: BinaryIO) -> None:
     except OSError as error:
         raise CharlstmError(
             f"{tempfile.gettempdir()}: no room for the encoded text: {error.strerror}",
-            "name another folder in TMPDIR",
+            NAME_TMPDIR,
         ) from None
 
 

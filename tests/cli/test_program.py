@@ -248,7 +248,7 @@ def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) ->
         "empty": "empty: empty",
         "same": "same: only 'a', over and over",
         "short": r"one step needs 1,025, .* must have 1,139; .* --batch-size, --sequence-length",
-        "latin": r"latin: not UTF-8: byte 0xE9 at offset 3; .*iconv -f WINDOWS-1252",
+        "latin": r"byte 0xE9 at offset 3, line 1, column 4; .*iconv -f WINDOWS-1252",
         "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
         "random": "random: not UTF-8: byte 0x80 at offset 128",
         "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",

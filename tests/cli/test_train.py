@@ -12,6 +12,7 @@ from conftest import SMALL, Run, lines_of
 from charlstm.cli._console import Console
 from charlstm.cli._versions import version_of
 from charlstm.cli.train import _again
+from charlstm.hardware import usable_cores
 from charlstm.training.settings import Request
 
 
@@ -156,3 +157,15 @@ def test_a_tensorflow_by_another_name_has_a_version(
     provided.clear()
     assert version_of("tensorflow") is None
     assert "tensorflow not installed" in charlstm("--version").stdout.decode()
+
+
+def test_going_on_with_another_number_of_cores_is_said(
+    charlstm: Run, trained: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "words.txt").write_text(text, "utf-8", newline="")
+    before = usable_cores()
+    monkeypatch.setattr("charlstm.training.clock.usable_cores", lambda: before + 1)
+    done = charlstm("train", "words.txt", *"--run run --resume --epochs 3".split())
+    note = f"note:    cores was {before}, is {before + 1}: results can differ from those of"
+    assert any(line.startswith(note) for line in lines_of(done.stderr))

@@ -1,9 +1,9 @@
+import gzip
 import io
 import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,11 @@ def test_what_is_not_utf8_is_refused_at_its_offset(
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
     for end in (b"", b" and more"):
-        with pytest.raises(CharlstmError, match=f"offset {len(start.encode())};"):
-            encode_bytes(start.encode() + bad + end, tmp_path)
+        for line, before in enumerate(("", "é\r\n", "\n\n"), 1):
+            offset = len((before + start).encode())
+            place = f"offset {offset}, line {line}, column {len(start) + 1};"
+            with pytest.raises(CharlstmError, match=place):
+                encode_bytes((before + start).encode() + bad + end, tmp_path)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
@@ -58,7 +61,8 @@ def test_a_text_that_is_cut_in_a_character_says_so(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
-    with pytest.raises(CharlstmError, match="offset 3; it ends in the middle of a character;"):
+    place = "offset 3, line 1, column 2; "
+    with pytest.raises(CharlstmError, match=f"{place}it ends in the middle of a character;"):
         encode_bytes("学而".encode()[:5], tmp_path)
     with pytest.raises(CharlstmError) as error:
         encode_bytes(b"caf\xe9s", tmp_path)
@@ -69,6 +73,75 @@ def test_a_text_that_is_cut_in_a_character_says_so(
 def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -> None:
     with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8"):
         encode_bytes("hello".encode(encoding), tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("line", ["an ordinary line\n", "Москва и дожди\n", "über naïve Bären\n"])
+def test_wide_encodings_without_a_mark_are_recognised(
+    encoding: str, line: str, tmp_path: Path
+) -> None:
+    """Many of them are valid UTF-8, full of control characters."""
+    with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8 text >"):
+        encode_bytes((line * 50).encode(encoding), tmp_path)
+
+
+@pytest.mark.parametrize("line", ["a\x1b[1mb\x1b[0m\n", "\x02abcdefghijkl\x03", "\0text of C\0\0"])
+def test_control_characters_of_a_text_are_no_encoding(line: str, tmp_path: Path) -> None:
+    assert encode_bytes((line * 50).encode(), tmp_path).counts
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line", "name"),
+    [
+        ("latin-1", "Das ist ein schöner Tag für große Bären\n", "WINDOWS-1252"),
+        ("latin-1", "L'été dernier, nous étions à la plage\n", "WINDOWS-1252"),
+        ("cp1251", "Москва и дожди, снова идут по крышам города\n", "WINDOWS-1251"),
+        ("koi8-r", "Москва и дожди, снова идут по крышам города\n", "KOI8-R"),
+        ("gb18030", "学而时习之不亦说乎有朋自远方来\n", "GB18030"),
+        ("shift_jis", "吾輩は猫である。名前はまだ無い。どこで生れたか\n", "SHIFT_JIS"),
+    ],
+)
+def test_the_advice_for_other_encodings_works_when_it_is_typed(
+    encoding: str, line: str, name: str, tmp_path: Path
+) -> None:
+    """A beginning in ASCII alone is no clue."""
+    content = "an ordinary line\n" * 9 + line * 30
+    path = tmp_path / "my text"
+    path.write_bytes(content.encode(encoding))
+    with pytest.raises(CharlstmError, match=f"if it is {name}, convert it with: ") as error:
+        encode(open_text(str(path)), tmp_path / "ids")
+    command = str(error.value).partition("convert it with: ")[2]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert (tmp_path / "utf8.txt").read_text("utf-8") == content
+
+
+def test_of_a_text_that_is_mostly_utf8_the_advice_is_about_the_bad_byte(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("學而時習之\nnaïve\n".encode() + b"caf\xe9 and on\n")
+    with pytest.raises(CharlstmError, match="line 3, column 4; all before it is UTF-8") as error:
+        encode(open_text(str(path)), tmp_path / "ids")
+    command = str(error.value).partition("such bytes with: ")[2]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False)
+    assert (tmp_path / "utf8.txt").read_text("utf-8") == "學而時習之\nnaïve\ncaf and on\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (gzip.compress(b"the text\n" * 99), "a gzip file: gunzip -c {} > text.txt"),
+        (b"PK\x03\x04\xff", "a zip archive: unzip -p {} > text.txt"),
+        (b"%PDF-1.7\n\xff\xff", "a PDF file: pdftotext {} text.txt"),
+        (b"\x89HDF\r\n\x1a\n\xff", "an HDF5 file"),
+    ],
+)
+def test_files_of_other_kinds_are_called_what_they_are(
+    content: bytes, what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(CharlstmError) as error:
+        encode(open_text(str(path)), tmp_path / "ids")
+    assert str(error.value).endswith(f"; it is {what.format(path)}")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"aaaa"])
@@ -109,13 +182,11 @@ def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> No
         encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")
 
 
-def test_a_pipe_is_refused_since_the_text_is_read_twice(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes to it: to open it would take for ever."""
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=lambda: (tmp_path / "pipe").open("wb").close())
-    writer.start()
     with pytest.raises(CharlstmError, match="regular file"):
         open_text(str(tmp_path / "pipe"))
-    writer.join()
 
 
 def test_the_split_is_that_of_the_published_numbers() -> None:

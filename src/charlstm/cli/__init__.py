@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,6 +36,27 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
 
 
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # as of a full disk
+NO_TEMPORARY = "No usable temporary directory"  # as Python itself says it
+
+
+def _place_problem(error: OSError) -> str:
+    """Say what is wrong with the place that the program runs in; empty if it is something else."""
+    if error.errno == errno.ENOENT and not _has_working_folder():
+        return "the working folder has been removed; change to another one"
+    if NO_TEMPORARY in str(error):
+        return "no folder for temporary files; name one in TMPDIR"
+    # Of files, all say what went wrong by themselves.
+    if error.filename is None and error.errno in UNWRITTEN:
+        discard_output()
+        return f"standard output: {error.strerror}"
+    return ""
+
+
+def _has_working_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 class _Program(click.Group):
@@ -118,10 +140,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except OSError as error:
-        # Of files, all say what went wrong by themselves.
-        if error.filename is not None or error.errno not in UNWRITTEN:
+        problem = _place_problem(error)
+        if not problem:
             raise
-        discard_output()
-        tell(f"charlstm: standard output: {error.strerror}")
+        tell(f"charlstm: {problem}")
         return 1
     return code if isinstance(code, int) else 0

@@ -19,8 +19,8 @@ def check_file(path: str, *read: str | Path) -> None:
     """
     if is_stdout(path):
         return
-    target = _target(path)
     with files.named_refusal(path):
+        target = _target(path)
         if not target.parent.is_dir():
             raise CharlstmError(f"{path}: there is no folder {target.parent}", "make it first")
         with contextlib.suppress(FileNotFoundError):  # then it will be a new one

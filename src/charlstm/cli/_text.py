@@ -8,6 +8,7 @@ from charlstm.cli._options import flag
 from charlstm.cli._stdio import tell
 from charlstm.cli._stream import Piece
 from charlstm.errors import CharlstmError
+from charlstm.options import is_utf8
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray
@@ -27,15 +28,6 @@ def check_utf8(option: str, *texts: str) -> None:
             raise CharlstmError(
                 "not UTF-8", "does the terminal use another encoding?", option=option
             )
-
-
-def is_utf8(text: str) -> bool:
-    """Tell whether a text came from bytes that were UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:

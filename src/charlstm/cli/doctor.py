@@ -63,7 +63,9 @@ def doctor(**values: Any) -> None:
         for label, text in _page(facts):
             click.echo(wrapped.fill(f"{label + ':':11}{text}"))
     if facts["problem"]:
-        raise CharlstmError(f"TensorFlow cannot be used: {facts['problem']}", "install it anew")
+        no_folder = "temporary directory" in facts["problem"]
+        mend = "name a folder for temporary files in TMPDIR" if no_folder else "install it anew"
+        raise CharlstmError(f"TensorFlow cannot be used: {facts['problem']}", mend)
     if config.require_gpu and not facts["gpus"]:
         from charlstm.network.backend import NO_GPU
 

@@ -78,6 +78,8 @@ def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
     if exported.loss and exported.loss.note:
         tell(exported.loss.note)
     tell(f"{config.output}: {exported.size / 1e6:,.1f} MB, {_checked(exported)}")
+    if exported.note:
+        tell(f"note:    {config.output}: {exported.note}")
     if exported.loss:
         table = _table(exported.loss)
         if is_stdout(config.output):

@@ -15,9 +15,9 @@ from charlstm.cli._options import flag
 from charlstm.cli._sample_options import SampleConfig
 from charlstm.cli._stdio import tell, write_text
 from charlstm.cli._stream import Ending, end_line, in_colour, stream
-from charlstm.cli._text import decoded, is_utf8, read_and_tell
+from charlstm.cli._text import decoded, read_and_tell
 from charlstm.errors import CharlstmError
-from charlstm.options import options
+from charlstm.options import is_utf8, options
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray

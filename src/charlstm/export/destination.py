@@ -58,6 +58,11 @@ def missing_runtime(name: str, *, check: bool) -> str:
     return _missing(RUNTIMES.get(name))
 
 
+def is_pattern(path: Path) -> bool:
+    """Tell whether TensorFlow takes the name of a saved model for a pattern of names."""
+    return bool(set("*?[]\\") & set(str(path.absolute())))
+
+
 def check_destination(path: Path, name: str, *, overwrite: bool) -> None:
     """Refuse a path that is taken, or that an artifact of a format cannot take.
 

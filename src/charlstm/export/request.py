@@ -72,7 +72,8 @@ class Exported:
     """An artifact that has its name, of ``size`` bytes.
 
     ``difference`` is how far its numbers and the model's are apart at most, over ``characters``;
-    None if its runtime, the package ``missing``, is not installed.
+    None if its runtime, the package ``missing``, is not installed. ``note`` is what its reader will
+    meet.
     """
 
     path: Path
@@ -81,3 +82,4 @@ class Exported:
     characters: int
     missing: str = ""
     loss: Loss | None = None
+    note: str = ""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from charlstm import folders
 from charlstm.export.artifact import Step, make, zero_state
 from charlstm.export.check import CHARACTERS, check, model_nats, prime_of, step_nats
-from charlstm.export.destination import format_module, importing, placing
+from charlstm.export.destination import FOLDERS, format_module, importing, is_pattern, placing
 from charlstm.export.request import Exported, ExportRequest, Loss, Progress
 from charlstm.files import named_refusal
 from charlstm.network.backend import select_device
@@ -45,7 +45,10 @@ def write_checked(
             if text is not None:
                 loss = _loss(checkpoint, text, step, form.WINDOW, progress)
         size = folders.size(new)
-    return Exported(request.path, size, difference, characters, missing, loss)
+    note = ""
+    if request.options.format in FOLDERS and is_pattern(request.path):
+        note = "TensorFlow takes this name for a pattern: it loads the folder by another, or a link"
+    return Exported(request.path, size, difference, characters, missing, loss, note)
 
 
 def _loss(checkpoint: Checkpoint, text: Text, step: Step, window: int, progress: Progress) -> Loss:

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from charlstm.errors import CharlstmError
 from charlstm.hardware import affinity, has_bfloat16, named_cores, usable_cores
@@ -26,7 +27,7 @@ def quiet_stderr() -> Iterator[None]:
     sys.stderr.flush()
     saved = os.dup(2)
     try:  # from before it is turned away: Ctrl+C can come just behind that
-        with tempfile.TemporaryFile() as captured:
+        with _capture() as captured:
             os.dup2(captured.fileno(), 2)
             try:
                 yield
@@ -37,6 +38,14 @@ def quiet_stderr() -> Iterator[None]:
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _capture() -> BinaryIO:
+    """Return a temporary file, or, where there can be none, what forgets what is written."""
+    try:
+        return cast(BinaryIO, tempfile.TemporaryFile())
+    except OSError:  # no folder for it, or a disk that is full
+        return Path(os.devnull).open("r+b", buffering=0)
 
 
 # Set, not merely defaulted: another backend chosen for other programs is not ours, nor are the

@@ -8,10 +8,11 @@ import hashlib
 import io
 import math
 import os
-import shlex
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError
+from charlstm.text.detection import SAMPLE, advice, iconv, wide_encoding
 from charlstm.text.vocabulary import Vocabulary, code_points, describe
 
 CodePoints = NDArray[np.unsignedinteger]
@@ -26,12 +28,7 @@ Ids = NDArray[np.unsignedinteger]
 
 CHUNK_BYTES = 1 << 20
 BYTE_ORDER_MARK = 0xFEFF
-MARKS = (  # the longer first: UTF-32's begins with UTF-16's
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
+LISTED = 8  # characters that are named of those that a model does not know
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,11 @@ def open_text(path: str) -> Text:
     """
     if path == "-":
         raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
-    text = open_once(path)
-    if not stat.S_ISREG(os.fstat(text.stream.fileno()).st_mode):
-        text.stream.close()
-        raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
-    return text
+    # Before it is opened: to open a pipe that nobody writes to takes for ever.
+    with suppress(OSError):
+        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
+            raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
+    return open_once(path)
 
 
 def open_once(path: str) -> Text:
@@ -102,6 +99,8 @@ class Reader:
         self._size = size
         self._advance = advance
         self._digest = hashlib.sha256()
+        self._head = b""
+        self._lines = self._columns = 0  # before this chunk
 
     def sha256(self) -> str:
         """Return the SHA-256 of what was read."""
@@ -118,15 +117,28 @@ class Reader:
         offset, first = 0, True  # of the chunk, in the text; of the points
         for chunk in self._chunks():
             pending = len(decoder.getstate()[0])
+            if not offset:
+                self._look_at(chunk)
             if chunk.isascii() and not pending:
                 points: CodePoints = np.frombuffer(chunk, np.uint8)
+                self._follow(chunk.count(b"\n"), chunk.rfind(b"\n"), len(chunk))
             else:
-                points = code_points(self._decode(decoder, chunk, offset - pending))
+                text = self._decode(decoder, chunk, offset - pending)
+                points = code_points(text)
+                self._follow(text.count("\n"), text.rfind("\n"), len(text))
             if len(points):
                 yield points[1:] if first and points[0] == BYTE_ORDER_MARK else points
                 first = False
             offset += len(chunk)
         self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
+
+    def _look_at(self, chunk: bytes) -> None:
+        """Refuse a text that could be read as UTF-8 and is none."""
+        self._head = chunk[:SAMPLE]
+        encoding = wide_encoding(self._head)
+        if encoding:
+            problem = f"{self._text.name}: not UTF-8 but {encoding} without a mark"
+            raise CharlstmError(problem, f"use: {iconv(encoding, self._text.name)}")
 
     def _chunks(self) -> Iterator[bytes]:
         left = math.inf if self._size is None else self._size
@@ -153,17 +165,24 @@ class Reader:
         try:
             return decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
-            guess = "WINDOWS-1252"
-            if offset == 0:
-                guess = next((name for mark, name in MARKS if chunk.startswith(mark)), guess)
-            # So does a text in another encoding that has its last such character there.
-            cut = "it ends in the middle of a character; if it is not cut short but"
-            unless = cut if final else "if it is"
-            command = f"iconv -f {guess} -t UTF-8 {shlex.quote(self._text.name)} > utf8.txt"
+            before, rest = error.object[: error.start], error.object[error.start :]
+            hint = advice(self._head, (before, rest), self._text.name, ends=final)
             raise CharlstmError(
-                f"{self._text.name}: not UTF-8: byte 0x{error.object[error.start]:02X} at offset "
-                f"{offset + error.start:,}; {unless} {guess}, convert it with: {command}"
+                f"{self._text.name}: not UTF-8: byte 0x{rest[0]:02X} at offset "
+                f"{offset + error.start:,}, {self._place(before)}; {hint}"
             ) from None
+
+    def _follow(self, newlines: int, last: int, length: int) -> None:
+        """Take note of the line and column behind a chunk whose ``last`` newline is there."""
+        self._lines += newlines
+        self._columns = length - last - 1 if newlines else self._columns + length
+
+    def _place(self, before: bytes) -> str:
+        """Return line and column behind the bytes ``before`` of a chunk."""
+        text = before.decode("utf-8", "replace")
+        newlines = text.count("\n")
+        column = len(text) - text.rfind("\n") - 1 if newlines else self._columns + len(text)
+        return f"line {self._lines + newlines + 1:,}, column {column + 1:,}"
 
 
 class Reading:
@@ -202,8 +221,11 @@ class Reading:
         """
         if not self.skipped:
             return ""
-        shown = (f"{describe(c)} at character {at:,}" for c, at in self._unseen.items())
-        listed = f"what the model has never seen: {', '.join(shown)}"
+        first = islice(self._unseen.items(), LISTED)
+        shown = ", ".join(f"{describe(c)} at character {at:,}" for c, at in first)
+        if len(self._unseen) > LISTED:
+            shown += f" and {len(self._unseen) - LISTED:,} others"
+        listed = f"what the model has never seen: {shown}"
         if unknown == "error":
             raise CharlstmError(
                 f"{self._text.name}: it has {listed}", "leave it out, or say {unknown} skip"

@@ -1,6 +1,7 @@
 """The encoded text of a run: what the run has, what the run that it replaces has, or made now."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from charlstm.errors import CharlstmError
 from charlstm.files import named_refusal
@@ -8,6 +9,7 @@ from charlstm.run.claim import NewRun
 from charlstm.run.folder import ANOTHER, RunFolder
 from charlstm.text.encoding import Corpus, encode, is_of, reuse
 from charlstm.text.source import Text
+from charlstm.training.settings import free_folder
 
 Advance = Callable[[int], object]  # is told of so many more bytes that were read
 
@@ -39,7 +41,7 @@ def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
         if not corpus and not is_of(text, identity):
             raise CharlstmError(
                 f"{text.name}: not the text that the run in {run.path} was begun with, or its "
-                "corpus.json is damaged",
+                f"corpus.json is damaged ({free_folder(Path(text.name))} is free)",
                 "train another run with {run}, or start again with {overwrite}",
             )
         if not corpus:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charlstm.config import DEMO, preset_for
@@ -19,14 +20,21 @@ from charlstm.options import to_toml
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
-from charlstm.text.encoding import Corpus, split, training_characters
+from charlstm.text.encoding import Corpus, is_of, split, training_characters
 from charlstm.text.source import Text, demo_text, open_text
 from charlstm.text.windows import Windows
 from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
 from charlstm.training.finetuning import fit
 from charlstm.training.position import Position, beginning, finished, position_of
 from charlstm.training.reports import Origin
-from charlstm.training.settings import Hooks, Request, Settings, new_settings, resumed_settings
+from charlstm.training.settings import (
+    Hooks,
+    Request,
+    Settings,
+    free_folder,
+    new_settings,
+    resumed_settings,
+)
 
 if TYPE_CHECKING:
     from charlstm.training.loop import Training
@@ -65,6 +73,7 @@ class Preparation:
             # Refuses before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
         text = self._open()
+        self._refuse_run_of_another_text(text)
         overwrite, tell = request.place.overwrite, self.notes.append
         claim = new_run(request.folder, overwrite=overwrite, tell=tell)
         run = self.resources.enter_context(claim)
@@ -129,6 +138,21 @@ class Preparation:
             notes=tuple(self.notes),
             resources=self.resources,
         )
+
+    def _refuse_run_of_another_text(self, text: Text) -> None:
+        """Say that the run in the way is of another text that has the same name.
+
+        Raises CharlstmError.
+        """
+        folder, run = self.request.folder, RunFolder(self.request.folder)
+        if self.request.place.overwrite or not run.exists():
+            return
+        identity = run.read_corpus()
+        if identity and not is_of(text, identity):
+            raise CharlstmError(
+                f"{folder}: holds a run of another text ({free_folder(Path(text.name))} is free)",
+                "choose another with {run}, or replace it with {overwrite}",
+            )
 
     def _open(self) -> Text:
         return demo_text() if self.request.text is None else open_text(self.request.text)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.architecture import ModelConfig
 from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig, read_config
 from charlstm.errors import CharlstmError
-from charlstm.options import options, read_toml, record_of
+from charlstm.options import is_utf8, options, read_toml, record_of
 
 if TYPE_CHECKING:  # for real only when a training starts: numpy, h5py
     from charlstm.run.description import Description
@@ -90,10 +91,28 @@ class Settings:
         problem = self.model.problem()
         if problem:
             raise CharlstmError(problem, "leave it out, or use {cell} rnn", option="activation")
+        if not is_utf8(self.config.init_from or ""):
+            raise CharlstmError(
+                "its name is not UTF-8, so config.toml cannot hold it",
+                "rename it",
+                option="init_from",
+            )
         if self.config.patience and not self.config.validation:
             raise CharlstmError(
                 "there is no validation to judge by", "raise {validation}", option="patience"
             )
+
+
+def free_folder(text: Path) -> Path:
+    """Return a folder for the run of a text whose usual one is taken.
+
+    Texts are called ``data/NAME/input.txt``, or ``log.1`` and ``log.2``.
+    """
+    above = text.absolute().parent.name
+    names = [above] if text.stem == "input" else []
+    names += [text.name, f"{above}-{text.stem}", f"{above}-{text.name}"]
+    numbered = (f"{text.stem}-{number}" for number in count(2))
+    return next(RUNS / n for n in chain(names, numbered) if n and not (RUNS / n).exists())
 
 
 def new_settings(
