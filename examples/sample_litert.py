@@ -25,11 +25,11 @@ def read(character, states):
     return logits[0, -1].astype(float), states
 
 
-for character in prime:
+for character in prime or ("\n" if "\n" in characters else characters[0]):
     logits, states = read(character, states)
 print(prime, end="")
 for _ in range(length):
-    weights = np.exp((logits - logits.max()) / temperature)
+    weights = np.exp((logits - logits.max()) / (temperature or 1e-9))
     character = characters[random.choice(len(weights), p=weights / weights.sum())]
     print(character, end="", flush=True)
     logits, states = read(character, states)

@@ -32,9 +32,9 @@ def read(x):
     return (h[-1] @ w["dense_kernel"] + w["dense_bias"]).astype(float)
 
 
-logits = [read(x) for x in text][-1]
+logits = [read(x) for x in text or ("\n" if "\n" in characters else characters[0])][-1]
 for _ in range(length):
-    weights = np.exp((logits - logits.max()) / temperature)
+    weights = np.exp((logits - logits.max()) / (temperature or 1e-9))
     text += characters[random.choice(len(weights), p=weights / weights.sum())]
     logits = read(text[-1])
 print(text)

@@ -26,7 +26,8 @@ from charlstm.export.request import ExportOptions, ExportRequest
 from charlstm.options import checked
 from charlstm.run.find import load_checkpoint
 from charlstm.scoring import score
-from charlstm.text.source import read_ids, text_in_memory
+from charlstm.text.reading import read_ids
+from charlstm.text.source import text_in_memory
 from charlstm.training.settings import Request
 
 if TYPE_CHECKING:  # for real only when a model computes: TensorFlow

@@ -114,6 +114,7 @@ class RunConfig:
         default=False, help="Go on with the run that the folder holds; start it if there is none."
     )
     device: str = device_option()
+    sample_every: int = option(1, "Epochs between two samples; 0: none.", low=0)
     tensorboard: bool = option(
         default=False, help="Write the losses for TensorBoard as well, into the run's folder."
     )

@@ -69,7 +69,10 @@ class Option:
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
         if isinstance(value, int | float) and not self._in_range(value):
-            return f"must be {self.range or 'finite'}, not {reprlib.repr(value)}"
+            within = self.range or "finite"
+            if abs(value) >= LARGEST and not math.isinf(value) and self.high == math.inf:
+                within += f" and below {LARGEST:.1e}"
+            return f"must be {within}, not {reprlib.repr(value)}"
         if isinstance(value, str) and "\0" in value and self.metavar != "TEXT":
             return f"must not have a NUL, as {reprlib.repr(value)} has"
         if self.choices and value not in self.choices:

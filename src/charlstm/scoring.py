@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from charlstm.config import ScoreOptions
 from charlstm.errors import CharlstmError
 from charlstm.run.weights import Checkpoint
-from charlstm.text.source import Ids, Reading, Text
+from charlstm.text.lines import Lines
+from charlstm.text.reading import Reading
+from charlstm.text.source import Ids, Text
 
 if TYPE_CHECKING:  # for real only when a text was read: TensorFlow
     from charlstm.evaluation import Evaluation, Prediction
@@ -24,7 +26,6 @@ if TYPE_CHECKING:  # for real only when a text was read: TensorFlow
 FEWEST = 2  # characters: one to predict from, one to predict
 MOST_DETAILED = 200_000  # characters whose details are kept: what a page can show
 NAME_TMPDIR = "name another folder in TMPDIR"
-SEARCHED = 1 << 20  # characters that are searched for line ends at a time
 LONGEST_WINDOW = 512  # characters
 WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
 
@@ -83,7 +84,8 @@ def score(
 
     Raises CharlstmError for a text that cannot be scored, or a device that is too small.
     """
-    reading = Reading(text, checkpoint.vocabulary)
+    read_lines = Lines() if options.per_line else None
+    reading = Reading(text, checkpoint.vocabulary, read_lines)
     with _temporary_file() as file:
         _write_ids(reading, file)
         note = reading.account(options.unknown)
@@ -92,8 +94,7 @@ def score(
         from charlstm.evaluation import Evaluation, default_lanes
 
         lanes = default_lanes(len(ids), options.batch_size or 1)
-        newline = checkpoint.vocabulary.characters.find("\n")
-        lines = _Lines(ids, newline) if options.per_line else None
+        lines = _Lines(read_lines.starts(), len(ids)) if read_lines else None
         guesses = min(guesses, len(checkpoint.vocabulary))
         details = _details(ids, guesses)
         nats = 0.0
@@ -189,16 +190,11 @@ def _predictions(
 class _Lines:
     """The scores of the lines of a text, each with its line end."""
 
-    def __init__(self, ids: Ids, newline: int) -> None:
-        ends = [
-            np.flatnonzero(ids[start : start + SEARCHED] == newline) + start + 1
-            for start in range(0, len(ids), SEARCHED)
-        ]
-        starts = np.concatenate([[0], *ends])
-        self._starts = starts[starts < len(ids)]  # nothing is behind the last line end
-        self._counts = np.diff(self._starts, append=len(ids))
-        self._counts[0] -= 1  # the first character is not predicted
-        self._nats = np.zeros(len(self._starts))
+    def __init__(self, starts: NDArray[np.intp], count: int) -> None:
+        self._starts = starts
+        self._counts = np.diff(starts, append=count)
+        self._counts[np.flatnonzero(self._counts)[0]] -= 1  # the first character is not predicted
+        self._nats = np.zeros(len(starts))
 
     def add(self, prediction: Prediction) -> None:
         """Add the nats of a window."""

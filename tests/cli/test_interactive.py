@@ -62,7 +62,7 @@ def test_a_line_is_read_as_it_is(
     config = SampleConfig(length="1", temperature=0.0)
     opening = read.vocabulary.encode("\n")
     converse(Conversation(sampler, read.vocabulary, config, opening, seed=1))
-    assert heard == ["\n", "\t\r\n", "\ufeff<\n", ">"]
+    assert heard == ["\n", "\t\r\n", "\ufeff<\r\n", ">"]  # as the text's lines end
     number = "must be a whole number of at most 15 digits: every answer needs an end"
     missing = "its value is missing; :help tells more"
     assert capsys.readouterr().err.splitlines() == [

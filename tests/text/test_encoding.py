@@ -12,7 +12,8 @@ import pytest
 from charlstm.errors import CharlstmError
 from charlstm.text import source
 from charlstm.text.encoding import Corpus, encode, only_in, reuse, split
-from charlstm.text.source import Reading, Text, open_text
+from charlstm.text.reading import Reading
+from charlstm.text.source import Text, open_text
 from charlstm.text.vocabulary import Vocabulary
 
 MIXED = (

@@ -40,7 +40,7 @@ def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: st
 
 def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
     """Return the ids of a text that the model is to read; say what was left out of it."""
-    from charlstm.text.source import read_ids
+    from charlstm.text.reading import read_ids
 
     ids, note = read_ids(text, vocabulary, unknown)
     if note:

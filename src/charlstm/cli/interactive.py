@@ -117,11 +117,11 @@ def _answer(line: str, conversation: Conversation) -> None:
 
 
 def _said(line: str, vocabulary: Vocabulary) -> str:
-    """Return a line with its line end, in so far as the model has seen such; or without."""
+    """Return a line with the line end of the texts that the model has seen; or without."""
     bare = line.removesuffix("\r")
     if bare.endswith("\\"):
         return bare.removesuffix("\\")
-    return bare + "".join(c for c in line[len(bare) :] + "\n" if c in vocabulary.characters)
+    return bare + "".join(character for character in "\r\n" if character in vocabulary.characters)
 
 
 def _obey(line: str, conversation: Conversation) -> None:

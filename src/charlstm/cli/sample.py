@@ -20,12 +20,14 @@ from charlstm.cli._stdio import tell, visible, write_raw, write_text
 from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream
 from charlstm.cli._text import check_utf8, decoded, read_prime
 from charlstm.config import SEED_LIMIT
+from charlstm.errors import CharlstmError
 from charlstm.options import record_of
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray
 
     from charlstm.run.weights import Checkpoint
+    from charlstm.text.vocabulary import Vocabulary
 
 
 @click.command()
@@ -82,6 +84,7 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     path, checkpoint = load_checkpoint(named, epoch)
     if config.output:
         check_file(config.output, path, *filter(None, [config.prime_file]))
+    _check_stops(config, checkpoint.vocabulary)
     ids = read_prime(config.prime, config.prime_file, checkpoint.vocabulary, config.unknown)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
     note = f"epoch {checkpoint.epoch} of {path}"
@@ -92,6 +95,23 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     device = select_device(config.device)
     with named_memory(f"{{samples}} (now {config.samples:,})"):
         _draw(checkpoint, ids, seed, config, on_gpu=device.on_gpu)
+
+
+def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
+    """Refuse to draw without an end for a stop text that can never be drawn; else tell of it.
+
+    Raises CharlstmError.
+    """
+    from charlstm.text.vocabulary import describe
+
+    impossible = {s: set(s) - set(vocabulary.characters) for s in config.stop}
+    impossible = {stop: unknown for stop, unknown in impossible.items() if unknown}
+    for stop, unknown in impossible.items():
+        why = f"{stop!r} can never be drawn: the model does not know {describe(min(unknown))}"
+        if config.length == "inf" and len(impossible) == len(set(config.stop)):
+            hint = "a line end is typed as $'\\n'" if "\\" in stop else "name another"
+            raise CharlstmError(why, hint, option="stop")
+        tell(f"note:    --stop: {why}")
 
 
 def _draw(

@@ -19,6 +19,7 @@ from charlstm.cli._eta import Eta
 from charlstm.cli._options import TYPED, complete_config, complete_file, flag, options_of
 from charlstm.cli._summary import epoch_line, needs, step_line, summary
 from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
+from charlstm.errors import spelled
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.sampling import Sampler
@@ -108,14 +109,14 @@ def _show(training: Training, request: Request, console: Console) -> None:
     unfinished = training.finished is None
     for line in (*summary(training), *(needs(training) if unfinished else ())):
         console.say(line)
-    view = _View(training, console)
+    view = _View(training, console, request.place.sample_every)
     for report in training.run():
         _interrupt.defer()  # there is something to save now
         match report:
             case EpochReport():
                 view.show_epoch(report)
-            case Note(text):
-                console.say(f"note:    {text}")
+            case Note(text, hint):
+                console.say("; ".join(filter(None, [f"note:    {text}", spelled(hint, flag)])))
             case Ended():
                 _end(report, training, request, console, begun=unfinished)
             case _:
@@ -166,8 +167,9 @@ def _again(request: Request) -> str:
 class _View:
     """The reports of one training, as they come."""
 
-    def __init__(self, training: Training, console: Console) -> None:
+    def __init__(self, training: Training, console: Console, sample_every: int) -> None:
         self._training = training
+        self._sample_every = sample_every
         self._console = console
         self._sampler: Sampler | None = None
         self._problems: set[str] = set()
@@ -194,6 +196,8 @@ class _View:
     def show_epoch(self, report: EpochReport) -> None:
         """Show the losses of an epoch, and a text that its weights write."""
         self._console.say(epoch_line(report, self._training.config.epochs))
+        if not self._sample_every or report.epoch % self._sample_every:
+            return
         try:
             self._console.say(self._sample(report.path) + "\n")
         except Exception as error:  # noqa: BLE001 - a sample is worth no training's end

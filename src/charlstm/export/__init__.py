@@ -45,7 +45,7 @@ def _read(text: Text, checkpoint: Checkpoint) -> tuple[NDArray[Any], str]:
     Raises CharlstmError for one in which there is nothing to predict.
     """
     from charlstm.scoring import check_length
-    from charlstm.text.source import read_ids
+    from charlstm.text.reading import read_ids
 
     ids, note = read_ids(text, checkpoint.vocabulary, "skip")
     check_length(text.name, len(ids))

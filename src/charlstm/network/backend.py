@@ -6,6 +6,7 @@ Every room that computes takes ``tf`` and ``keras`` from here. Knows no model.
 import contextlib
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -60,6 +61,9 @@ with quiet_stderr():
 
     # XLA's own operations: not among tf's names, but what JAX exports to TensorFlow with.
     from tensorflow.compiler.tf2xla.python import xla
+
+OF_THE_GPU = re.compile("cuda|cudnn|cublas|gpu|rnn", re.IGNORECASE)
+REASON = 200  # characters of what CUDA says
 
 # What glibc's malloc.h calls M_TOP_PAD: how much more than is needed it fetches, and keeps.
 _TOP_PAD, _KEPT = -2, 2**26
@@ -155,6 +159,16 @@ def named_memory(reduce: str) -> Iterator[None]:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError):
         raise CharlstmError("out of memory on the device", f"reduce {reduce}") from None
+    except (
+        tf.errors.InternalError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.UnknownError,
+    ) as error:  # as CUDA and its libraries fail, of a full card as well
+        if not OF_THE_GPU.search(error.message):
+            raise
+        reason = " ".join(error.message.split())[:REASON]
+        hint = f"if other programs fill the GPU, wait for their end; or reduce {reduce}"
+        raise CharlstmError(f"the GPU failed: {reason}", hint) from None
 
 
 def choose_precision(choice: str, device: Device) -> str:
@@ -177,7 +191,7 @@ def choose_precision(choice: str, device: Device) -> str:
         raise _no_gain(
             "bfloat16: this processor does not multiply bfloat16 numbers (avx512_bf16 or "
             "amx_bf16), which would be slower than float32",
-            "use float32",
+            "use float32; a run that was begun with it goes on as a new one, with {init_from}",
         )
     return "float32" if choice == "auto" else choice
 

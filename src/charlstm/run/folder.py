@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.files import named_reading, named_refusal
 from charlstm.run.description import Description
-from charlstm.run.history import best, epochs, read_lines
+from charlstm.run.history import Epoch, best, epochs, read_lines
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint, read_description
 
@@ -40,6 +40,8 @@ class RunFolder:
     def __init__(self, path: Path, place: Path | None = None) -> None:
         self.path = path
         self.place = place or path
+        self._finished: list[Epoch] = []
+        self._finished_until = 0  # bytes of the history
 
     @property
     def ids_path(self) -> Path:
@@ -48,13 +50,11 @@ class RunFolder:
 
     def write_config(self, toml: str) -> None:
         """Keep the options that were really used."""
-        with self._writing():
-            files.replace_file(self.path / CONFIG, toml.encode())
+        self._write(CONFIG, toml.encode())
 
     def write_corpus(self, identity: dict[str, Any]) -> None:
         """Keep what tells the text from any other."""
-        with self._writing():
-            files.replace_file(self.path / CORPUS, json.dumps(identity).encode())
+        self._write(CORPUS, json.dumps(identity).encode())
 
     def read_corpus(self) -> Any:
         """Return what ``write_corpus`` kept, unchecked; None if that cannot be read."""
@@ -117,16 +117,22 @@ class RunFolder:
                     "put it back, or start again with {overwrite}",
                 )
             files.truncate(self._history_path, length)
+        self._finished, self._finished_until = [], 0
 
     def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Return the whole lines of the history from a byte on, and where they end."""
-        lines = list(self._lines(start))
+        lines = list(read_lines(self._history_path, start))
         return [line for line, _ in lines], lines[-1][1] if lines else start
+
+    def finished_epochs(self) -> list[Epoch]:
+        """Return what the history says of epochs; only what is new is read."""
+        lines, self._finished_until = self.history(self._finished_until)
+        self._finished += epochs(lines)
+        return self._finished
 
     def write_picture(self, png: bytes) -> None:
         """Write the picture of the losses."""
-        with self._writing():
-            files.replace_file(self.path / PICTURE, png)
+        self._write(PICTURE, png)
 
     def remove_events(self) -> None:
         """Remove the event files."""
@@ -147,12 +153,12 @@ class RunFolder:
         Without validation, the last. Raises CharlstmError if there is no epoch.
         """
         kept = self._epochs_to_choose_from()
-        chosen = best(e for e in epochs(self.history()[0]) if e.epoch in kept)
+        chosen = best(e for e in self.finished_epochs() if e.epoch in kept)
         return kept[-1] if chosen is None else chosen
 
     def epochs_since_best(self) -> int:
         """Return how many epochs the history has after that of the lowest validation loss."""
-        judged = [e for e in epochs(self.history()[0]) if e.valid_loss is not None]
+        judged = [e for e in self.finished_epochs() if e.valid_loss is not None]
         chosen = best(judged)
         return 0 if chosen is None else max(e.epoch for e in judged) - chosen
 
@@ -181,10 +187,7 @@ class RunFolder:
         return self.epoch_path(chosen)
 
     def exists(self) -> bool:
-        """Tell whether there is something that a training can go on from.
-
-        Raises CharlstmError for a folder that cannot be read.
-        """
+        """Tell whether there is something to go on from; raise CharlstmError if that is hidden."""
         with named_reading(self.path):
             return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
@@ -196,10 +199,7 @@ class RunFolder:
         return self._last(read_checkpoint)
 
     def last_description(self) -> tuple[Description, str]:
-        """Return what the file of ``last_state`` says of its model, without reading its arrays.
-
-        Raises CharlstmError if there is none.
-        """
+        """Return what the file of ``last_state`` says of its model; its arrays are not read."""
         return self._last(read_description)
 
     def _last(self, read: Callable[[Path], Content]) -> tuple[Content, str]:
@@ -215,7 +215,7 @@ class RunFolder:
     def history_until(self, epoch: int) -> int:
         """Return how many bytes the history has up to the line of an epoch or the last before."""
         until = 0
-        for line, end in self._lines():
+        for line, end in read_lines(self._history_path):
             match line:
                 case {"kind": "epoch", "epoch": int(finished)} if finished <= epoch:
                     until = end
@@ -240,8 +240,9 @@ class RunFolder:
     def _history_path(self) -> Path:
         return self.path / HISTORY
 
+    def _write(self, name: str, content: bytes) -> None:
+        with self._writing():
+            files.replace_file(self.path / name, content)
+
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return named_refusal(self.place, ANOTHER)
-
-    def _lines(self, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-        return read_lines(self._history_path, start)

@@ -82,6 +82,19 @@ def encode(
     )
 
 
+def odd_line_ends(corpus: Corpus) -> str:
+    """Say that the lines of a text end as few programs expect; empty if they do not."""
+    counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
+    returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
+    if returns and not newlines:
+        return (
+            "its lines end with a carriage return alone, as on the old Mac; tr '\\r' '\\n' mends it"
+        )
+    if returns and returns != newlines:
+        return "its lines end in two ways, with and without a carriage return; tr -d '\\r' mends it"
+    return ""
+
+
 def _count(reader: Reader) -> NDArray[np.int64]:
     """Return how often each code point occurs, shape (CODE_POINTS,)."""
     totals = np.zeros(CODE_POINTS, np.int64)

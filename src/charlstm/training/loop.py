@@ -27,6 +27,8 @@ from charlstm.training.schedule import Schedule
 from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
 from charlstm.training.views import Views
 
+FAR = 1.5  # times the loss of a uniform model: no beginning is as bad, and no rare epoch
+
 
 @dataclass(frozen=True)
 class Training:
@@ -126,9 +128,23 @@ def _train(training: Training) -> Iterator[Report]:
         if training.config.keep:
             run.keep_newest(training.config.keep)
         yield report
+        yield from _far_off(report, len(training.corpus.vocabulary))
         if training.views:
             yield from map(Note, training.views.after_epoch())
+    if training.views:
+        yield from map(Note, training.views.at_end())
     yield Ended(reason)
+
+
+def _far_off(report: EpochReport, vocab_size: int) -> Iterator[Note]:
+    """Say that a model is worse than one that knows nothing, whose loss is ln V."""
+    uniform = math.log(vocab_size)
+    loss = report.train_loss if report.valid_loss is None else report.valid_loss
+    if loss > FAR * uniform:
+        text = (
+            f"a model that knows nothing has a loss of {uniform:.2f} nats; this one learns nothing"
+        )
+        yield Note(text, "try a {learning_rate} that is smaller, by ten or more")
 
 
 def _run_steps(

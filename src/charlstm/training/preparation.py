@@ -20,7 +20,7 @@ from charlstm.options import to_toml
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
-from charlstm.text.encoding import Corpus, is_of, split, training_characters
+from charlstm.text.encoding import Corpus, is_of, odd_line_ends, split, training_characters
 from charlstm.text.source import Text, demo_text, open_text
 from charlstm.text.windows import Windows
 from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
@@ -79,6 +79,8 @@ class Preparation:
         run = self.resources.enter_context(claim)
         extra = base.vocabulary.characters if base else ""
         corpus = corpus_of_new_run(text, run, extra, self._advance(text))
+        if odd_line_ends(corpus):
+            self.notes.append(f"{text.name}: {odd_line_ends(corpus)}")
         if not preset and not request.config:
             count = training_characters(len(corpus.ids), settings.config.validation)
             preset = preset_for(count)

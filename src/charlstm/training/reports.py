@@ -31,9 +31,10 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that failed and is worth no training's end; ``text`` says what and why."""
+    """Something to know that is worth no training's end; ``hint`` is a way out, as of an error."""
 
     text: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ A view that fails is worth no training's end: it is told of, once.
 """
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 
 from charlstm.pages.loss_plot import loss_png
 from charlstm.run.folder import RunFolder
-from charlstm.run.history import epochs
 from charlstm.training.tensorboard import Events
+
+SHARE = 0.05  # of the time, at most, that drawing may take: epochs can be shorter than a picture
 
 
 class Views:
@@ -18,6 +20,8 @@ class Views:
         self._run = run
         self._events = events
         self._told: set[str] = set()
+        self._next = 0.0  # when it may be drawn again
+        self._is_drawn = True
 
     def after_step(self) -> Iterator[str]:
         """Bring up to date what shows steps; yield what went wrong."""
@@ -25,12 +29,22 @@ class Views:
             yield from self._tried("no event file", self._events.follow)
 
     def after_epoch(self) -> Iterator[str]:
-        """Bring all up to date; yield what went wrong."""
-        yield from self._tried("no loss.png", self._draw)
+        """Bring all up to date, the picture if it was not drawn just now; yield what went wrong."""
+        self._is_drawn = False
+        if monotonic() >= self._next:
+            yield from self.at_end()
         yield from self.after_step()
 
+    def at_end(self) -> Iterator[str]:
+        """Draw the picture if there is something new in it; yield what went wrong."""
+        if not self._is_drawn:
+            yield from self._tried("no loss.png", self._draw)
+            self._is_drawn = True
+
     def _draw(self) -> None:
-        self._run.write_picture(loss_png(epochs(self._run.history()[0])))
+        started = monotonic()
+        self._run.write_picture(loss_png(self._run.finished_epochs()))
+        self._next = monotonic() + (monotonic() - started) / SHARE
 
     def _tried(self, what: str, view: Callable[[], None]) -> Iterator[str]:
         try:

@@ -1,0 +1,197 @@
+"""Numbers that are far off, and what cannot come about: said, and said what to do."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SMALL, Run, environment, lines_of
+from oracle import Oracle
+
+from charlstm.errors import CharlstmError
+from charlstm.export.artifact import make
+from charlstm.export.destination import format_module
+from charlstm.network.backend import named_memory, tf
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.sampling import Sampler
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ENDINGS = {"saved-model": "", "onnx": ".onnx", "litert": ".tflite", "keras": ".keras"}
+
+
+def test_a_loss_that_is_far_off_is_said(charlstm: Run, words: Path) -> None:
+    options = [*SMALL, *"--epochs 1 --learning-rate 1000 --clip-norm 0 --optimizer sgd".split()]
+    done = charlstm("train", words, *options)
+    if done.returncode:
+        assert "not finite" in lines_of(done.stderr)[-1]
+        return
+    (note,) = [line for line in lines_of(done.stderr) if line.startswith("note:")]
+    assert re.search(r"a model that knows nothing has a loss of 3\.\d\d nats", note)
+    assert "--learning-rate" in note
+
+
+def test_with_adam_a_rate_of_a_thousand_is_said(charlstm: Run, words: Path) -> None:
+    done = charlstm("train", words, *SMALL, *"--epochs 1 --learning-rate 1000".split())
+    assert done.returncode == 0
+    assert sum("a model that knows nothing" in line for line in lines_of(done.stderr)) == 1
+
+
+def test_an_ordinary_training_says_nothing_of_it(trained: Path) -> None:
+    assert "knows nothing" not in (trained.parents[1] / "err").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        ("sample --temperature 1e19", "must be at least 0 and below 9.2e+18, not 1e+19"),
+        ("train x --learning-rate 1e30", "must be above 0 and below 9.2e+18, not 1e+30"),
+        ("train x --units 99999999999999999999", "must be at least 1 and below 9.2e+18"),
+    ],
+)
+def test_the_bound_that_is_named_is_the_true_one(options: str, bound: str, charlstm: Run) -> None:
+    done = charlstm(*options.split())
+    assert done.returncode == 2
+    assert bound in lines_of(done.stderr)[-1]
+
+
+def test_what_a_run_cannot_go_on_with_has_a_way_out_that_works(
+    charlstm: Run, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlstm.network.backend.has_bfloat16", lambda: False)
+    from charlstm.network.backend import select_device
+
+    select_device.cache_clear()
+    done = charlstm("train", words, *SMALL, "--max-steps", "1", "--precision", "bfloat16")
+    select_device.cache_clear()
+    assert done.returncode == 1
+    assert lines_of(done.stderr)[-1].endswith(
+        "use float32; a run that was begun with it goes on as a new one, with --init-from"
+    )
+
+
+@pytest.mark.parametrize("stop", ["\\n", "☃"])
+def test_a_stop_that_can_never_be_drawn_is_said_before(
+    stop: str, trained: Path, charlstm: Run
+) -> None:
+    done = charlstm("sample", trained, "--stop", stop, "--length", "inf")
+    assert done.returncode == 1
+    line = lines_of(done.stderr)[-1]
+    assert "can never be drawn: the model does not know" in line
+    assert line.endswith("$'\\n'" if stop == "\\n" else "name another")
+    done = charlstm("sample", trained, "--stop", stop, "--length", "5", "--seed", "1")
+    assert done.returncode == 0
+    assert any("can never be drawn" in line for line in lines_of(done.stderr))
+
+
+def test_a_flood_of_unknown_characters_is_one_short_line(trained: Path, charlstm: Run) -> None:
+    strange = "".join(chr(0xAC00 + i) for i in range(3000))
+    for command in (
+        ["score", trained, "-"],
+        ["sample", trained, "--prime-file", "-"],
+        ["export", trained, *"--format numpy -o m.npz --check -".split()],
+    ):
+        done = charlstm(*command, given=f"the cell {strange}".encode())
+        (line,) = [li for li in lines_of(done.stderr) if "has never seen" in li]
+        assert len(line.encode()) < 1000
+        assert "and 2,992 others" in line
+
+
+def test_lines_are_those_of_the_file_whatever_is_left_out(charlstm: Run, tmp_path: Path) -> None:
+    """A model whose vocabulary has no newline."""
+    (tmp_path / "one.txt").write_text("abcab" * 60)
+    assert charlstm("train", "one.txt", *SMALL, "--max-steps", "1").returncode == 0
+    text = "abc\n\ncab\n☃\nab"
+    options = "--per-line --unknown skip --json".split()
+    done = charlstm("score", "-", *options, given=text.encode())
+    *lines, whole = map(json.loads, done.stdout.decode().splitlines())
+    assert [line["characters"] for line in lines] == [2, 0, 3, 0, 2]
+    assert whole["characters"] == 7
+    nats = sum(line["characters"] * (line["nats_per_char"] or 0) for line in lines)
+    assert nats == pytest.approx(7 * whole["nats_per_char"])
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("one line\rtwo lines\r" * 60, "on the old Mac"),
+        ("one line\r\ntwo lines\n" * 60, "end in two ways"),
+        ("one line\r\ntwo lines\r\n" * 60, ""),
+        ("one line\ntwo lines\n" * 60, ""),
+    ],
+)
+def test_odd_line_ends_are_one_note(text: str, note: str, charlstm: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text(text, "utf-8", newline="")
+    done = charlstm("train", "x.txt", *SMALL, "--max-steps", "1")
+    notes = [line for line in lines_of(done.stderr) if "its lines end" in line]
+    assert [note in line for line in notes] == [True] * bool(note)
+
+
+@pytest.mark.parametrize("form", [*ENDINGS, "numpy"])
+def test_examples_draw_at_temperature_0_and_without_a_prime(
+    form: str, trained: Path, tmp_path: Path
+) -> None:
+    weights = trained / "epoch-002.weights.h5"
+    path = tmp_path / f"model{ENDINGS.get(form, '.npz')}"
+    format_module(form).write(make(read_checkpoint(weights), "float32"), path)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"sample_{form.replace('-', '_')}.py", path, "", "0", "20"],
+        env=environment(PYTHONIOENCODING="utf-8"),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == Oracle(weights).write("\n", 20, 0, seed=0) + "\n"
+
+
+@pytest.mark.parametrize(
+    "error", [tf.errors.InternalError, tf.errors.FailedPreconditionError, tf.errors.UnknownError]
+)
+def test_a_gpu_that_fails_is_one_line_and_a_bug_is_not(error: Any) -> None:
+    with (
+        pytest.raises(CharlstmError, match=r"the GPU failed: CUDNN_STATUS.*reduce `batch_size`"),
+        named_memory("{batch_size}"),
+    ):
+        raise error(None, None, "CUDNN_STATUS_EXECUTION_FAILED\nin stream->ThenRnnForward()")
+    with pytest.raises(error), named_memory("{batch_size}"):
+        raise error(None, None, "an assumption of ours is wrong")
+
+
+def test_epochs_of_a_tiny_text_cost_little_and_no_more_later(charlstm: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("hello\n" * 20)
+    options = "--units 8 --layers 1 --batch-size 2 --sequence-length 5 --sample-every 0"
+    done = charlstm("train", "x.txt", *options.split(), *"--epochs 120 --keep 1".split())
+    assert done.returncode == 0, done.stderr.decode()
+    history = (tmp_path / "checkpoints/x/history.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["clock"]["seconds"] for line in history]
+    costs = np.diff([s for s in seconds if s])
+    assert np.median(costs) < 0.1
+    assert np.median(costs[-40:]) < 2 * np.median(costs[:40]) + 0.01
+    assert (tmp_path / "checkpoints/x/loss.png").stat().st_mtime <= time.time()
+    assert sum("epoch" in line for line in lines_of(done.stderr)) >= 120
+
+
+def test_a_sample_is_shown_every_so_many_epochs(charlstm: Run, words: Path) -> None:
+    words.write_text("hello\n" * 40)
+    options = [*SMALL, *"--epochs 5 --sample-every 2".split()]
+    lines = lines_of(charlstm("train", words, *options).stderr)
+    epochs = [i for i, line in enumerate(lines) if re.match(r"epoch \d", line)]
+    sampled = [b - a > 1 for a, b in zip(epochs, [*epochs[1:], len(lines)], strict=True)]
+    assert sampled == [False, True, False, True, False]
+
+
+def test_a_long_prime_is_read_as_a_short_one(trained: Path) -> None:
+    """And as one piece by the oracle, at the length where the window begins to serve."""
+    path = trained / "epoch-002.weights.h5"
+    read = read_checkpoint(path)
+    random = np.random.default_rng(3)
+    ids = random.integers(0, len(read.vocabulary), 3000).astype(np.int32)
+    prime = read.vocabulary.decode(ids)
+    drawn = Sampler(read, on_gpu=False).sample(ids, 30, temperature=0, seed=1)
+    text = "".join(read.vocabulary.decode(piece.ids[0]) for piece in drawn)
+    assert text == Oracle(path).write(prime, 30, 0, seed=1)
