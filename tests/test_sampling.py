@@ -16,12 +16,13 @@ from oracle import Oracle, left
 
 from charlstm import sampling
 from charlstm.cli._stream import in_colour
+from charlstm.drawing import Filters, draw, uniforms
 from charlstm.evaluation import evaluate
 from charlstm.network.backend import tf
 from charlstm.network.model import build_model
 from charlstm.run.weights import Checkpoint
 from charlstm.run.weights_reader import read_checkpoint
-from charlstm.sampling import CHUNK, FIRST_CHUNK, Filters, Sampler, draw, uniforms
+from charlstm.sampling import CHUNK, FIRST_CHUNK, Sampler
 
 LONG = "the cell forgets naïve αβγ 学而时习\n" * 3  # longer than the first chunk
 FILTERS: list[dict[str, Any]] = [

@@ -34,9 +34,10 @@ if TYPE_CHECKING:  # for real only when a model computes: TensorFlow
     from collections.abc import Generator, Iterator
 
     from charlstm.architecture import ModelConfig
+    from charlstm.drawing import Filters
     from charlstm.export.request import Exported
     from charlstm.run.weights import Checkpoint
-    from charlstm.sampling import Filters, Sampler
+    from charlstm.sampling import Sampler
     from charlstm.scoring import Score
     from charlstm.training.reports import Report
 
@@ -111,7 +112,7 @@ class Model:
 
         Raises CharlstmError for a prime with characters that the model does not know.
         """
-        from charlstm.sampling import Filters
+        from charlstm.drawing import Filters
 
         if length < 0:
             raise CharlstmError("length must be at least 0")

@@ -2,13 +2,14 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.drawing import Filters, draw, uniforms
 from charlstm.evaluation import nats
 from charlstm.network.backend import tf
 from charlstm.network.model import State, build_model
@@ -19,48 +20,11 @@ from charlstm.run.weights import Checkpoint
 FIRST_CHUNK = 16
 CHUNK = 256
 PAUSE = 0.05  # seconds
+LONG, WINDOW = 2048, 512  # ids of a text that is read in windows, and of each of them
 DRAWN = -1  # in place of an id that is forced
 
+Tick = Callable[[int], object]  # is told of so many more ids
 Snapshot = tuple[State, Any, list[np.random.Generator]]
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What of a distribution can be drawn; each works on what the one before it left.
-
-    ``top_k``: so many of the likeliest characters. ``top_p``: the fewest of the likeliest whose
-    mass reaches this share. ``min_p``: those at least so likely, relative to the likeliest. Of
-    equally likely ones, the lower id is the likelier.
-    """
-
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-
-    def apply(self, weights: Any) -> Any:
-        """Return weights (B, V), of which the largest of a row is 1, with 0 for what is left out.
-
-        Filters are known when the loop is traced: those that are not set cost nothing.
-        """
-        size = weights.shape[-1]
-        count: Any = size if self.top_k is None else min(self.top_k, size)
-        # At 1 nothing goes, not even what is too small to change a sum.
-        share = None if self.top_p == 1 else self.top_p
-        if count < size or share is not None:
-            falling = tf.sort(weights, -1, "DESCENDING")[:, :count]
-            least = falling[:, -1:]
-            if share is not None:
-                before = tf.cumsum(falling, -1, exclusive=True)
-                reached = share * tf.reduce_sum(falling, -1, keepdims=True)
-                count = tf.reduce_sum(tf.cast(before < reached, tf.int32), -1, keepdims=True)
-                count = tf.maximum(count, 1)  # the tiniest share can be rounded to 0
-                least = tf.gather(falling, count - 1, batch_dims=1)
-            # To find their places among equals costs less than to sort them with their ids.
-            above, equal = weights > least, weights == least
-            room = count - tf.reduce_sum(tf.cast(above, tf.int32), -1, keepdims=True)
-            first = tf.cumsum(tf.cast(equal, tf.int32), -1) <= room
-            weights = tf.where(above | (equal & first), weights, 0)
-        return tf.where(weights >= self.min_p, weights, 0) if self.min_p else weights
 
 
 @dataclass(frozen=True)
@@ -108,19 +72,31 @@ class Sampler:
             ],
         )
 
+        self._last_logits = tf.function(
+            lambda ids: self._model(ids)[:, -1],
+            autograph=False,
+            input_signature=[tf.TensorSpec((samples, WINDOW), tf.int32)],
+        )
+
     def set_weights(self, checkpoint: Checkpoint) -> None:
         """Take the weights of another epoch of the same model."""
         self._model.set_arrays(checkpoint.weights)
 
     def sample(
-        self, prime: NDArray[np.int32], length: float, *, temperature: float, seed: int
+        self,
+        prime: NDArray[np.int32],
+        length: float,
+        *,
+        temperature: float,
+        seed: int,
+        tick: Tick = lambda _: None,
     ) -> Iterator[Drawn]:
         """Begin with a prime and write; where nothing is to be drawn, nothing needs to be read."""
         if length:
-            self.begin(prime, seed=seed)
+            self.begin(prime, seed=seed, tick=tick)
             yield from self.write(length, temperature=temperature)
 
-    def begin(self, prime: NDArray[np.int32], *, seed: int) -> None:
+    def begin(self, prime: NDArray[np.int32], *, seed: int, tick: Tick = lambda _: None) -> None:
         """Forget everything, and read a prime of at least one id.
 
         Character t that is drawn in text i will take the t-th number of stream i of ``uniforms``.
@@ -128,17 +104,25 @@ class Sampler:
         self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
         self._logits = tf.zeros((self._samples, self._vocab_size))
-        self.read(prime)
+        self.read(prime, tick)
 
-    def read(self, ids: NDArray[np.int32]) -> None:
-        """Read more, in all texts: the same loop, which takes these ids where it would draw."""
-        numbers = np.zeros((CHUNK, self._samples))
+    def read(self, ids: NDArray[np.int32], tick: Tick = lambda _: None) -> None:
+        """Read more, in all texts: the same loop, which takes these ids where it would draw.
+
+        Most of a long text is read in windows, as a score does. ``tick`` is told of so many more.
+        """
         start = 0
-        for count in _paced(len(ids)):
+        while self._samples == 1 and len(ids) - start >= LONG:
+            self._logits = self._last_logits(ids[None, start : start + WINDOW])
+            start += WINDOW
+            tick(WINDOW)
+        numbers = np.zeros((CHUNK, self._samples))
+        for count in _paced(len(ids) - start):
             plan = np.full(CHUNK, DRAWN, np.int32)
             plan[:count] = ids[start : start + count]
             self._advance(count, plan, numbers, 1)
             start += count
+            tick(count)
 
     def write(self, length: float, *, temperature: float) -> Iterator[Drawn]:
         """Yield what is drawn, in pieces, ``length`` characters of each text in all.
@@ -215,28 +199,3 @@ def _paced(length: float) -> Iterator[int]:
         yield count
         most = max(FIRST_CHUNK, count * PAUSE / (time.perf_counter() - started))
         length -= count
-
-
-def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = None) -> Any:
-    """Return an id for each row of logits (B, V) from its uniform number in [0, 1), shape (B,).
-
-    The id is the first, in vocabulary order, whose cumulative probability exceeds the number; at
-    temperature 0 it is the likeliest, the first of equals. In float64, so that the sums are the
-    same to the last id that matters on every device.
-    """
-    logits = tf.cast(logits, tf.float64)
-    temperature = tf.convert_to_tensor(temperature, tf.float64)
-    divisor = tf.where(temperature > 0, temperature, 1)
-    weights = tf.exp((logits - tf.reduce_max(logits, -1, keepdims=True)) / divisor)
-    if filters:
-        weights = filters.apply(weights)
-    # Sums may round differently where nothing is added: what weighs 0 is left out by name.
-    cumulative = tf.where(weights > 0, tf.cumsum(weights, axis=-1), 0)
-    above = cumulative > numbers[:, None] * tf.reduce_max(cumulative, -1, keepdims=True)
-    drawn = tf.argmax(above, -1, output_type=tf.int32)
-    return tf.where(temperature > 0, drawn, tf.argmax(logits, -1, output_type=tf.int32))
-
-
-def uniforms(seed: int, stream: int) -> np.random.Generator:
-    """Return the numbers of one stream: the t-th draw of ``random()`` belongs to character t."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))

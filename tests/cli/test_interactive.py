@@ -11,7 +11,7 @@ from oracle import Oracle
 from charlstm.cli._sample_options import SampleConfig
 from charlstm.cli.interactive import Conversation, converse
 from charlstm.run.weights_reader import read_checkpoint
-from charlstm.sampling import Sampler
+from charlstm.sampling import Sampler, Tick
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_a_line_is_read_as_it_is(
     read = read_checkpoint(indifferent)
 
     class Listening(Sampler):
-        def read(self, ids: NDArray[np.int32]) -> None:
+        def read(self, ids: NDArray[np.int32], tick: Tick = lambda _: None) -> None:
             heard.append(read.vocabulary.decode(ids))
-            super().read(ids)
+            super().read(ids, tick)
 
     lines = "\t\r\n\ufeff<\n>\\\r\n:length\n:length -1\n:length inf\n:temperature\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))

@@ -8,10 +8,13 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli._console import Console
 from charlstm.cli._interrupt import interruptible
 from charlstm.cli._options import complete_file, options_of, typed_epoch
 from charlstm.cli._output import check_file, write_to
@@ -28,6 +31,8 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
     from charlstm.run.weights import Checkpoint
     from charlstm.text.vocabulary import Vocabulary
+
+LONG_PRIME = 2048  # characters whose reading can show a bar, on the line that a prime would end on
 
 
 @click.command()
@@ -118,7 +123,8 @@ def _draw(
     checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, on_gpu: bool
 ) -> None:
     """Draw what goes on from a prime, or answer what is typed."""
-    from charlstm.sampling import Filters, Sampler
+    from charlstm.drawing import Filters
+    from charlstm.sampling import Sampler
 
     vocabulary = checkpoint.vocabulary
     filters = Filters(config.top_k, config.top_p, config.min_p)
@@ -129,8 +135,15 @@ def _draw(
 
         converse(Conversation(sampler, vocabulary, config, opened, seed))
         return
-    pieces = sampler.sample(opened, config.characters, temperature=config.temperature, seed=seed)
-    drawn = (decoded(piece, vocabulary) for piece in interruptible(pieces))
+    console = Console()
+    pieces = sampler.sample(
+        opened,
+        config.characters,
+        temperature=config.temperature,
+        seed=seed,
+        tick=partial(console.advance, "reading", len(opened)),
+    )
+    drawn = (_shown(console, decoded(piece, vocabulary)) for piece in interruptible(pieces))
     prime = vocabulary.decode(ids)
     if config.samples > 1 or config.json or config.output:
         _finish(_whole(drawn, config), prime, seed, config)
@@ -138,9 +151,17 @@ def _draw(
         _stream(prime, (texts[0] for texts in drawn), config)
 
 
+def _shown(console: Console, texts: list[Piece]) -> list[Piece]:
+    """Return what was drawn; the bar of the prime gives way to it."""
+    console.close()
+    return texts
+
+
 def _stream(prime: str, drawn: Iterable[Piece], config: SampleConfig) -> None:
-    """Write one text as it comes."""
+    """Write one text as it comes, behind its prime: of a long one, when it is read."""
     colour = in_colour(wanted=config.color)
+    if len(prime) >= LONG_PRIME:
+        drawn = _begun(drawn)
     try:
         if not config.hide_prime:
             write_text(prime)
@@ -148,6 +169,12 @@ def _stream(prime: str, drawn: Iterable[Piece], config: SampleConfig) -> None:
     finally:
         if sys.stdout.isatty():
             end_line(colour=colour)
+
+
+def _begun(drawn: Iterable[Piece]) -> Iterable[Piece]:
+    """Return what is drawn, whose first piece is drawn now."""
+    pieces = iter(drawn)
+    return chain(list(islice(pieces, 1)), pieces)
 
 
 @dataclass
