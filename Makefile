@@ -22,7 +22,7 @@ check: $(VENV)/dev
 # Slower checks: a training killed 50 times and at each point of a save, stopped before each step in
 # ten configurations; 100,000 damaged weights files.
 slow: $(VENV)/dev
-	KILLS=50 $(BIN)/python -m pytest tests/test_resume.py -k again_and_again
+	KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py -k again_and_again
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/dev

@@ -142,3 +142,10 @@ def test_everything_that_is_imported_is_declared() -> None:
                 if module not in sys.stdlib_module_names | {"charlstm"}:
                     packages = {p.lower().replace("_", "-") for p in providers[module]}
                     assert packages & names, f"{name} imports {module}"
+
+
+def test_each_file_that_the_makefile_names_is_there() -> None:
+    names = re.findall(r"tests/\S+\.py", (SOURCE.parents[1] / "Makefile").read_text("utf-8"))
+    assert names
+    for name in names:
+        assert (SOURCE.parents[1] / name).is_file(), name

@@ -70,7 +70,7 @@ class Option:
             return f"must be {_KINDS[self.kind]}, not {reprlib.repr(value)}"
         if isinstance(value, int | float) and not self._in_range(value):
             within = self.range or "finite"
-            if abs(value) >= LARGEST and not math.isinf(value) and self.high == math.inf:
+            if abs(value) >= LARGEST and self.high == math.inf:
                 within += f" and below {LARGEST:.1e}"
             return f"must be {within}, not {reprlib.repr(value)}"
         if isinstance(value, str) and "\0" in value and self.metavar != "TEXT":

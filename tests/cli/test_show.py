@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import Run, environment, lines_of
@@ -184,6 +185,65 @@ def test_the_run_that_is_written_to_is_the_newest(
     assert shown(charlstm).startswith("checkpoints/running\n")
     os.utime(running / "resume.weights.h5", ns=(0, 10**8))
     assert shown(charlstm).startswith("checkpoints/other\n")
+
+
+def verdicts(charlstm: Run, run: Path) -> tuple[int, dict[str, str | None]]:
+    done = charlstm("show", run, "--verify", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_run_that_is_whole_is_said_to_be(trained: Path, charlstm: Run) -> None:
+    names = {"config.toml", "corpus.ids", "history.jsonl", "resume.weights.h5"}
+    names |= {f"epoch-00{epoch}.weights.h5" for epoch in (1, 2)}
+    assert verdicts(charlstm, trained) == (0, dict.fromkeys(names))
+    text = charlstm("show", trained, "--verify").stdout.decode()
+    assert text.count("  whole\n") == len(names)
+    assert verdicts(charlstm, trained / "epoch-001.weights.h5")[0] == 0
+
+
+def place_of_damage(path: Path, content: bytearray) -> int:
+    """Return where a wrong byte changes what is read: HDF5 files have bytes that nothing reads."""
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return int(file["layers/lstm/cell/vars/0"].id.get_offset())
+    marks = {".jsonl": b"{", ".toml": b"="}
+    return content.index(marks[path.suffix]) if path.suffix in marks else len(content) // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("epoch-001.weights.h5", "checksum"),
+        ("resume.weights.h5", "checksum"),
+        ("corpus.ids", "not what corpus.json describes"),
+        ("history.jsonl", "is no JSON object"),
+        ("config.toml", "not a TOML file"),
+    ],
+)
+def test_a_file_that_is_damaged_is_named(
+    name: str, problem: str, trained: Path, charlstm: Run, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    content = bytearray((run / name).read_bytes())
+    content[place_of_damage(run / name, content)] ^= 0x55
+    (run / name).write_bytes(content)
+    code, found = verdicts(charlstm, run)
+    assert code == 1
+    assert [n for n, said in found.items() if said] == [name]
+    assert problem in str(found[name])
+    done = charlstm("show", run, "--verify")
+    assert lines_of(done.stderr)[-1] == f"charlstm: {run}: 1 of 6 files not whole"
+
+
+def test_a_history_that_was_cut_is_noticed(trained: Path, charlstm: Run, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    lines = (run / "history.jsonl").read_text().splitlines(keepends=True)
+    (run / "history.jsonl").write_text("".join(lines[:-1]))
+    code, found = verdicts(charlstm, run)
+    assert code == 1
+    assert "where the resume file needs" in str(found["history.jsonl"])
+    (run / "corpus.json").unlink()
+    assert verdicts(charlstm, run)[1]["corpus.ids"] == "corpus.json cannot be read"
 
 
 LINE: Points = [(x, (x - 7) ** 2 + 1.0) for x in range(1, 21)]

@@ -1,5 +1,6 @@
 """Streams whose other end goes away, and what a terminal is shown."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -19,8 +20,8 @@ from conftest import (
     wait_for,
 )
 
-from charlstm.cli._stdio import visible
 from charlstm.run.find import load_checkpoint
+from charlstm.text.display import visible
 
 CHARLSTM = f"{shlex.quote(sys.executable)} -m charlstm"
 
@@ -46,6 +47,29 @@ def test_a_log_that_is_lost_costs_the_messages_and_nothing_else(gone: str, words
     assert done.returncode == 0
     assert done.stdout == b"checkpoints/words/epoch-002.weights.h5\n"
     assert load_checkpoint(str(words.parent / "checkpoints/words"))[1].epoch == 2
+
+
+def test_a_terminal_that_is_closed_under_a_job_costs_no_more(words: Path) -> None:
+    """Where SIGHUP is ignored, as under nohup, what is written there afterwards fails with EIO."""
+    terminal, side = os.openpty()
+    train = f"{CHARLSTM} train words.txt {' '.join(SMALL)} --epochs 9"
+    process = subprocess.Popen(
+        ["bash", "-c", f"trap '' HUP; exec {train}"],
+        cwd=words.parent,
+        env=environment(),
+        stdin=side,
+        stdout=subprocess.PIPE,
+        stderr=side,
+        start_new_session=True,
+    )
+    os.close(side)
+    seen = b""
+    while b"epoch 1 of 9" not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert said == b"checkpoints/words/epoch-009.weights.h5\n"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +105,11 @@ def test_what_schedulers_send_before_the_end_saves(name: str, words: Path) -> No
     number = getattr(signal, name)
     process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
     wait_for(words.parent / "checkpoints/words/resume.weights.h5", process)
-    lines = interrupt(process, number)
+    process.send_signal(number)
+    assert process.stderr
+    while b"stopping" not in process.stderr.readline():
+        pass
+    lines = interrupt(process, number)  # as the kernel and the shell do, one after the other
     assert any(line.startswith("saved; go on with: ") for line in lines)
 
 

@@ -114,16 +114,17 @@ def test_every_shade_can_be_read(
 
 
 def test_whatever_the_text_the_page_shows_it(tmp_path: Path, chromium: Browser) -> None:
-    """Control characters, which HTML cannot hold, are shown by their pictures."""
-    vocabulary = Vocabulary(STRANGE + "!-/;ciprstl")
-    text = "</script><!--" + STRANGE + "&lt;\r\n"
+    """Control characters, which HTML cannot hold, and what turns a line, are shown by pictures."""
+    vocabulary = Vocabulary(STRANGE + "\u202e!-/;ciprstl")
+    text = "</script><!--" + STRANGE + "\u202e&lt;\r\n"
     path = tmp_path / "page.html"
     page = made(vocabulary, text, np.full(len(text), 3.0))
     assert all(f">{escaped}</i>" in page for escaped in ("&lt;", "&gt;", "&amp;", "&quot;"))
     assert "<" not in page.partition('id="data">')[2].partition("</script>")[0]
     path.write_text(page, "utf-8", newline="")
     chromium.open(path)
-    pictures = {ord(c): chr(0x2400 + ord(c)) for c in "\0\r\x1b"} | {0x7F: "\u2421"}
+    pictures = {ord(c): chr(0x2400 + ord(c)) for c in "\0\r\x1b"}
+    pictures |= {0x7F: "\u2421", 0x85: r"\x85", 0x202E: r"\u202e"}  # which would turn the line
     assert chromium.value(f"{TEXT}.textContent") == text.translate(pictures)
     assert chromium.value(f"{TEXT}.children.length") == len(text)
     assert complaints(chromium) == []

@@ -75,8 +75,9 @@ def test_event_files_are_part_of_a_run_that_can_be_replaced(tmp_path: Path) -> N
     run.append_history(step_line(1, 2))
     Events(run, 5, None).follow()
     with new_run(run.path, overwrite=True) as new:
+        new.append_history(step_line(1, 2))
         new.settle()
-    assert [path.name for path in run.path.iterdir()] == [".lock"]
+    assert {path.name for path in run.path.iterdir()} == {".lock", "history.jsonl"}
 
 
 def test_a_training_that_was_killed_has_no_step_twice(words: Path) -> None:

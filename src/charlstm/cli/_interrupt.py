@@ -3,7 +3,7 @@
 Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow that can come out as a
 TypeError, and inside a finalizer it is dropped: so it is also written down, and asked for. And
 Python runs no handler before a call into TensorFlow returns, which can take seconds: so a thread
-answers at once, and ends the program at the second signal.
+answers at once, and ends the program at a second Ctrl+C or SIGTERM.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ Item = TypeVar("Item")
 
 # HUP is of a terminal that is closed; USR1, USR2 and XCPU are what schedulers warn with.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# A closed terminal sends HUP twice, by the kernel and by the shell; schedulers, too, repeat theirs.
+IMPATIENT = {signal.SIGINT, signal.SIGTERM}
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 _received = 0
@@ -72,11 +74,11 @@ def _receive(number: int, _frame: FrameType | None) -> None:
 
 
 def _answer(descriptor: int) -> None:
-    """Answer the first signal with a line, the second with the end."""
-    for count in range(2):
-        number = os.read(descriptor, 1)[0]
-        if count:
-            os._exit(128 + number)
-        # Not through sys.stderr: the main thread may hold its lock.
-        with contextlib.suppress(OSError):  # nobody may be there to read it
-            os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")
+    """Answer the first signal with a line, and one of a person after it with the end."""
+    os.read(descriptor, 1)
+    # Not through sys.stderr: the main thread may hold its lock.
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")
+    while (number := os.read(descriptor, 1)[0]) not in IMPATIENT:
+        pass
+    os._exit(128 + number)

@@ -4,15 +4,12 @@ import contextlib
 import io
 import os
 import sys
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import click
 
-PICTURES = {point: chr(0x2400 + point) for point in range(32)} | {0x7F: "\u2421"}
-# What turns the direction of a line, so that a terminal shows it in another order.
-TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+from charlstm.text.display import visible
 
 
 class _Stderr(io.FileIO):
@@ -52,24 +49,6 @@ def discard_output() -> None:
 def tell(line: str) -> None:
     """Print a line on standard error."""
     click.echo(visible(line), err=True)
-
-
-def visible(text: str) -> str:
-    """Return a text with pictures or escapes for all that a terminal would obey.
-
-    Newlines and tabs stay. A text, or the name of a file, can hold what sets a terminal's title,
-    fills its clipboard, or erases it.
-    """
-    return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character in "\n\t" or character.isprintable():
-        return character
-    point = ord(character)
-    if unicodedata.category(character) == "Cc" or point in TURNING:
-        return PICTURES.get(point) or character.encode("unicode_escape").decode("ascii")
-    return character
 
 
 def write_text(text: str) -> None:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from charlstm.cli._stdio import visible, write_raw, write_text
+from charlstm.cli._stdio import write_raw, write_text
+from charlstm.text.display import visible
 
 Piece = tuple[str, Sequence[float]]  # characters, and the nats of each
 

@@ -19,12 +19,13 @@ from charlstm.cli._interrupt import interruptible
 from charlstm.cli._options import complete_file, options_of, typed_epoch
 from charlstm.cli._output import check_file, write_to
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.cli._stdio import tell, visible, write_raw, write_text
+from charlstm.cli._stdio import tell, write_raw, write_text
 from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream
 from charlstm.cli._text import check_utf8, decoded, read_prime
 from charlstm.config import SEED_LIMIT
 from charlstm.errors import CharlstmError
 from charlstm.options import record_of
+from charlstm.text.display import visible
 
 if TYPE_CHECKING:  # for real only when a command runs: numpy
     from numpy.typing import NDArray

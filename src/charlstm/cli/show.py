@@ -19,8 +19,9 @@ from charlstm.cli._chart import MARK, Chart, Points
 from charlstm.cli._options import complete_file, json_option, options_of
 from charlstm.cli._stdio import tell
 from charlstm.cli._summary import architecture
+from charlstm.cli._verdicts import show_verdicts
 from charlstm.config import TrainConfig
-from charlstm.options import options, record_of
+from charlstm.options import option, options, record_of
 from charlstm.run.history import Epoch, best, bits_per_char, epochs, steps
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ LABEL = 12  # characters of a line's label
 class ShowConfig:
     """How a run is shown."""
 
+    verify: bool = option(
+        default=False, help="Read all of a run and say of each file whether it is whole."
+    )
     json: bool = json_option()
 
 
@@ -52,8 +56,12 @@ def show(checkpoint: str | None, **values: Any) -> None:
     charlstm show
     charlstm show checkpoints/input --json | jq .best_epoch
     """
+    config = record_of(ShowConfig, values)
+    if config.verify:
+        show_verdicts(checkpoint, as_json=config.json)
+        return
     view = _view(checkpoint)
-    if record_of(ShowConfig, values).json:
+    if config.json:
         click.echo(json.dumps(_record(view), allow_nan=False))  # ASCII, whatever the locale
     else:
         encoding = sys.stdout.encoding or "ascii"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from charlstm.text.display import visible
 from charlstm.text.vocabulary import Vocabulary, describe
 
 if TYPE_CHECKING:  # a page needs no TensorFlow
@@ -69,7 +70,4 @@ def _data(vocabulary: Vocabulary, details: Details) -> str:
 def _element(character: str, name: str) -> str:
     if character == "\n":
         return f'<i class="{name} n">\n</i>'
-    if (character < " " and character != "\t") or character == "\x7f":
-        # HTML cannot hold all of these; Unicode has pictures of them.
-        character = "\u2421" if character == "\x7f" else chr(0x2400 + ord(character))
-    return f'<i class="{name}">{html.escape(character)}</i>'
+    return f'<i class="{name}">{html.escape(visible(character))}</i>'

@@ -124,28 +124,38 @@ def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") 
     characters that the vocabulary must have beside those of the text; None: any.
     """
     match identity:
-        case {
-            "size": int(size),
-            "mtime_ns": int(mtime_ns),
-            "sha256": str(sha256),
-            "vocabulary": str(characters),
-            "counts": list(counts),
-        } if list(characters) == sorted(set(characters)) and len(characters) >= FEWEST:
+        case {"size": int(size), "mtime_ns": int(mtime_ns), "sha256": str(sha256)}:
+            stamp = text.stamp()
+        case _:
+            return None
+    stored = stored_ids(ids_path, identity)
+    if stamp[0] != size or not stored:
+        return None
+    if (stamp[1] != mtime_ns or not mtime_ns) and not is_of(text, identity):
+        return None
+    vocabulary, ids = stored
+    counts = identity["counts"]
+    if not _has_exactly(vocabulary.characters, counts, extra):
+        return None
+    return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
+
+
+def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
+    """Return the ids in a file, memory-mapped, if they are those that an identity describes."""
+    match identity:
+        case {"vocabulary": str(characters), "counts": list(counts)} if (
+            list(characters) == sorted(set(characters)) and len(characters) >= FEWEST
+        ):
             vocabulary = Vocabulary(characters)
         case _:
             return None
-    stamp = text.stamp()
-    if stamp[0] != size or not ids_path.is_file() or not ids_path.stat().st_size:
-        return None
-    if (stamp[1] != mtime_ns or not mtime_ns) and not is_of(text, identity):
+    if not ids_path.is_file() or not ids_path.stat().st_size:
         return None
     ids: Ids = np.memmap(ids_path, np.uint8, mode="r")
     if len(ids) % vocabulary.id_dtype.itemsize:
         return None
     ids = ids.view(vocabulary.id_dtype)
-    if _counts(ids, len(vocabulary)) != counts or not _has_exactly(characters, counts, extra):
-        return None
-    return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
+    return (vocabulary, ids) if _counts(ids, len(vocabulary)) == counts else None
 
 
 def is_of(text: Text, identity: Any) -> bool:
