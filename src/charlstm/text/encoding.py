@@ -123,15 +123,13 @@ def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") 
     text with another time of change, or without one, must have the same SHA-256. ``extra`` are the
     characters that the vocabulary must have beside those of the text; None: any.
     """
+    stamp = text.stamp()
     match identity:
-        case {"size": int(size), "mtime_ns": int(mtime_ns), "sha256": str(sha256)}:
-            stamp = text.stamp()
+        case {"size": int(size), "mtime_ns": int(), "sha256": str(sha256)} if size == stamp[0]:
+            stored = stored_ids(ids_path, identity)
         case _:
             return None
-    stored = stored_ids(ids_path, identity)
-    if stamp[0] != size or not stored:
-        return None
-    if (stamp[1] != mtime_ns or not mtime_ns) and not is_of(text, identity):
+    if not stored or not is_unchanged(text, identity):
         return None
     vocabulary, ids = stored
     counts = identity["counts"]
@@ -156,6 +154,15 @@ def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
         return None
     ids = ids.view(vocabulary.id_dtype)
     return (vocabulary, ids) if _counts(ids, len(vocabulary)) == counts else None
+
+
+def is_unchanged(text: Text, identity: Any) -> bool:
+    """Tell whether a text is the one that had an identity; it is read only if its times differ."""
+    stamp = text.stamp()
+    match identity:
+        case {"size": int(size), "mtime_ns": int(mtime)} if mtime and (size, mtime) == stamp:
+            return True
+    return is_of(text, identity)
 
 
 def is_of(text: Text, identity: Any) -> bool:

@@ -20,7 +20,13 @@ from charlstm.options import to_toml
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
-from charlstm.text.encoding import Corpus, is_of, odd_line_ends, split, training_characters
+from charlstm.text.encoding import (
+    Corpus,
+    is_unchanged,
+    odd_line_ends,
+    split,
+    training_characters,
+)
 from charlstm.text.source import Text, demo_text, open_text
 from charlstm.text.windows import Windows
 from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
@@ -150,7 +156,7 @@ class Preparation:
         if self.request.place.overwrite or not run.exists():
             return
         identity = run.read_corpus()
-        if identity and not is_of(text, identity):
+        if identity and not is_unchanged(text, identity):
             raise CharlstmError(
                 f"{folder}: holds a run of another text ({free_folder(Path(text.name))} is free)",
                 "choose another with {run}, or replace it with {overwrite}",
