@@ -63,6 +63,11 @@ class RunFolder:
         return None
 
     @property
+    def history_path(self) -> Path:
+        """The lines of JSON about steps and epochs, which need not exist."""
+        return self.path / HISTORY
+
+    @property
     def config_path(self) -> Path:
         """Where the options are kept that were really used."""
         return self.path / CONFIG
@@ -94,14 +99,14 @@ class RunFolder:
     def append_history(self, line: dict[str, Any]) -> None:
         """Add one line to the history."""
         with self._writing():
-            files.append_line(self._history_path, json.dumps(line, allow_nan=False))
+            files.append_line(self.history_path, json.dumps(line, allow_nan=False))
 
     def sync_history(self) -> int:
         """Make the history survive a power cut; return its length in bytes."""
         with self._writing():
-            self._history_path.touch()
-            files.sync(self._history_path)
-            return self._history_path.stat().st_size
+            self.history_path.touch()
+            files.sync(self.history_path)
+            return self.history_path.stat().st_size
 
     def cut_history(self, length: int) -> None:
         """Forget what was written to the history after it had this many bytes.
@@ -109,19 +114,19 @@ class RunFolder:
         Raises CharlstmError if it has fewer.
         """
         with self._writing():
-            self._history_path.touch()
-            size = self._history_path.stat().st_size
+            self.history_path.touch()
+            size = self.history_path.stat().st_size
             if size < length:
                 raise CharlstmError(
-                    f"{self._history_path}: {length:,} bytes belong in it, and it has {size:,}",
+                    f"{self.history_path}: {length:,} bytes belong in it, and it has {size:,}",
                     "put it back, or start again with {overwrite}",
                 )
-            files.truncate(self._history_path, length)
+            files.truncate(self.history_path, length)
         self._finished, self._finished_until = [], 0
 
     def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Return the whole lines of the history from a byte on, and where they end."""
-        lines = list(read_lines(self._history_path, start))
+        lines = list(read_lines(self.history_path, start))
         return [line for line, _ in lines], lines[-1][1] if lines else start
 
     def finished_epochs(self) -> list[Epoch]:
@@ -215,7 +220,7 @@ class RunFolder:
     def history_until(self, epoch: int) -> int:
         """Return how many bytes the history has up to the line of an epoch or the last before."""
         until = 0
-        for line, end in read_lines(self._history_path):
+        for line, end in read_lines(self.history_path):
             match line:
                 case {"kind": "epoch", "epoch": int(finished)} if finished <= epoch:
                     until = end
@@ -235,10 +240,6 @@ class RunFolder:
         if not kept:
             raise CharlstmError(f"{self.path}: no finished epoch in it (yet)", "train first")
         return kept
-
-    @property
-    def _history_path(self) -> Path:
-        return self.path / HISTORY
 
     def _write(self, name: str, content: bytes) -> None:
         with self._writing():

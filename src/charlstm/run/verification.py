@@ -9,9 +9,8 @@ from charlstm.config import RECORDS
 from charlstm.errors import CharlstmError
 from charlstm.files import named_reading
 from charlstm.options import read_toml
-from charlstm.run.folder import HISTORY, RunFolder
-from charlstm.run.history import parse_line
-from charlstm.run.weights_reader import read_checkpoint
+from charlstm.run.folder import RunFolder
+from charlstm.run.weights_reader import read_checkpoint, read_description
 from charlstm.text.encoding import stored_ids
 
 
@@ -31,7 +30,7 @@ def verify(place: RunFolder | Path) -> Iterator[Verdict]:
     run = place
     yield _verdict(run.config_path, partial(_read_config, run))
     yield _verdict(run.ids_path, partial(_read_ids, run))
-    yield _verdict(run.path / HISTORY, partial(_read_history, run))
+    yield _verdict(run.history_path, partial(_read_history, run))
     paths = [run.epoch_path(epoch) for epoch in run.epochs()]
     for path in [*paths, run.resume_path]:
         yield _verdict(path, partial(read_checkpoint, path))
@@ -59,22 +58,21 @@ def _read_ids(run: RunFolder) -> None:
 
 
 def _read_history(run: RunFolder) -> None:
-    path = run.path / HISTORY
-    with named_reading(path):
-        content = path.read_bytes()
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):
-        if not parse_line(line.decode("utf-8", "replace")):
+    needed = _history_bytes(run)  # first: a training that runs makes the history longer meanwhile
+    with named_reading(run.history_path):
+        length = run.history_path.stat().st_size
+    lines, _ = run.history()
+    for number, line in enumerate(lines, 1):
+        if not line:
             raise CharlstmError(f"line {number:,} is no JSON object")
-    needed = _history_bytes(run)
-    if len(content) < needed:
-        raise CharlstmError(f"{len(content):,} bytes, where the resume file needs {needed:,}")
+    if length < needed:
+        raise CharlstmError(f"{length:,} bytes, where the resume file needs {needed:,}")
 
 
 def _history_bytes(run: RunFolder) -> int:
     """Return how long the history was when the state was saved; 0 if nothing says so."""
     try:
-        position = read_checkpoint(run.resume_path).position or {}
+        position = read_description(run.resume_path).position or {}
     except CharlstmError:
         return 0
     needed = position.get("history_bytes", 0)
