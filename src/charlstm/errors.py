@@ -31,6 +31,11 @@ def spelled(template: str, spell: Callable[[str], str]) -> str:
     return template.format_map(_Spelling(spell))
 
 
+def one_line(error: BaseException) -> str:
+    """Return what any exception says, in one line; if it says nothing, what it is."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class _Spelling(dict[str, str]):
     """A mapping of each name to how it is written."""
 

@@ -23,16 +23,12 @@ NAME_BYTES = 128  # of a name that hidden names repeat; file systems allow 255 i
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-@contextlib.contextmanager
-def named_refusal(path: Path | str, hint: str = "") -> Iterator[None]:
+def named_refusal(path: Path | str, hint: str = "") -> contextlib.AbstractContextManager[None]:
     """Turn what the system refuses to write into one line that names the place.
 
     Raises CharlstmError instead of OSError.
     """
-    try:
-        yield
-    except OSError as error:
-        raise CharlstmError(f"{path}: cannot be written: {_reason(error)}", hint) from None
+    return named_reading(f"{path}: cannot be written", hint)
 
 
 @contextlib.contextmanager
@@ -44,7 +40,7 @@ def named_reading(path: Path | str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CharlstmError(f"{path}: {_reason(error)}", hint) from None
+        raise CharlstmError(f"{path}: {error.strerror or error}", hint) from None
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -162,7 +158,3 @@ def shortened(name: str) -> str:
     if shortened == name:
         return name
     return f"{shortened}-{hashlib.sha256(encoded).hexdigest()[:16]}"
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

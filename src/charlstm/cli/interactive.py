@@ -67,7 +67,7 @@ def converse(conversation: Conversation) -> None:
     if terminal:
         with contextlib.suppress(ImportError):  # a Python can be built without it
             import readline  # noqa: F401 - gives ``input`` its line editing and history
-        _say("Type a line, and the model goes on from it; :help tells more.")
+        tell("Type a line, and the model goes on from it; :help tells more.")
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     conversation.begin()
     while (line := _ask("> " if terminal else "")) is not None:
@@ -77,7 +77,7 @@ def converse(conversation: Conversation) -> None:
             else:
                 _answer(line.removeprefix(":"), conversation)
         except CharlstmError as error:  # the conversation goes on
-            _say(error.line(flag))
+            tell(error.line(flag))
 
 
 def _ask(prompt: str) -> str | None:
@@ -135,7 +135,7 @@ def _obey(line: str, conversation: Conversation) -> None:
         case ["next"]:
             _show_next(conversation)
         case ["help"]:
-            _say(HELP)
+            tell(HELP)
         case ["temperature" | "length" as name, value]:
             config = conversation.config
             conversation.config = replace(config, **{name: _value(name, value, config)})
@@ -171,8 +171,4 @@ def _show_next(conversation: Conversation) -> None:
 
     probabilities = conversation.sampler.probabilities()[0]
     for i in (-probabilities).argsort(kind="stable")[:LIKELIEST]:
-        _say(f"{probabilities[i]:8.2%}  {describe(conversation.vocabulary.characters[i])}")
-
-
-def _say(text: str) -> None:
-    tell(text)
+        tell(f"{probabilities[i]:8.2%}  {describe(conversation.vocabulary.characters[i])}")

@@ -19,7 +19,7 @@ from charlstm.cli._eta import Eta
 from charlstm.cli._options import TYPED, complete_config, complete_file, flag, options_of
 from charlstm.cli._summary import epoch_line, needs, step_line, summary
 from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
-from charlstm.errors import spelled
+from charlstm.errors import one_line, spelled
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.sampling import Sampler
@@ -201,7 +201,7 @@ class _View:
         try:
             self._console.say(self._sample(report.path) + "\n")
         except Exception as error:  # noqa: BLE001 - a sample is worth no training's end
-            problem = " ".join(str(error).split()) or type(error).__name__
+            problem = one_line(error)
             if problem not in self._problems:
                 self._console.say(f"note:    no sample: {problem}")
             self._problems.add(problem)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from charlstm import files, folders
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, one_line
 from charlstm.files import named_refusal
 
 # What writing a format takes beside what charlstm always has, and what running it takes.
@@ -35,9 +35,8 @@ def importing(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        reason = " ".join(str(error).split())
         raise CharlstmError(
-            f"what {name} needs does not import: {reason}", option="format"
+            f"what {name} needs does not import: {one_line(error)}", option="format"
         ) from None
 
 

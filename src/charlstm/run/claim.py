@@ -121,7 +121,7 @@ def recover_run(place: Path) -> None:
     """
     with named_refusal(place, ANOTHER):
         if any((place / name).is_dir() for name in (folders.ASIDE, folders.SETTLING)):
-            with _locked(place, place, lambda _: None):
+            with _locked(place, place, _unheard):
                 folders.recover_contents(place)
 
 

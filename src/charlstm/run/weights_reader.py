@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import Weights
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, one_line
 from charlstm.files import named_reading
 from charlstm.run.description import (
     DESCRIPTION,
@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise CharlstmError(f"{path}: its model is too large for the memory here") from None
     # What h5py raises for a damaged structure; which of them is an accident of its internals.
     except (OSError, RuntimeError, KeyError, OverflowError) as error:
-        raise CharlstmError(f"{path}: damaged or cut short: {_one_line(error)}") from None
+        raise CharlstmError(f"{path}: damaged or cut short: {one_line(error)}") from None
 
 
 def _check_signature(path: Path) -> None:
@@ -189,7 +189,3 @@ def _check_storage(dataset: h5py.Dataset, name: str) -> None:
     plain = plist.get_nfilters() == 0 and plist.get_external_count() == 0
     if not plain or plist.get_layout() != h5py.h5d.CONTIGUOUS:
         raise Refused(f"{name} is not stored plainly")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

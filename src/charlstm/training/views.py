@@ -6,6 +6,7 @@ A view that fails is worth no training's end: it is told of, once.
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+from charlstm.errors import one_line
 from charlstm.pages.loss_plot import loss_png
 from charlstm.run.folder import RunFolder
 from charlstm.training.tensorboard import Events
@@ -50,7 +51,7 @@ class Views:
         try:
             view()
         except Exception as error:  # noqa: BLE001 - whatever fails is told
-            problem = f"{what}: {' '.join(str(error).split()) or type(error).__name__}"
+            problem = f"{what}: {one_line(error)}"
             if problem not in self._told:
                 yield problem
             self._told.add(problem)
