@@ -16,9 +16,10 @@ The letters that stand for sizes in docstrings and comments, everywhere:
 Ids are what characters become: the id of a character is its index in the vocabulary.
 """
 
+from charlstm.version import __version__
+
 TYPE_CHECKING = False  # without the import of typing, which takes longer than all of this
 
-__version__ = "0.1.0"
 __all__ = ["CharlstmError", "Model", "__version__", "load", "train"]
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from charlstm import __version__
 from charlstm.cli import _interrupt
 from charlstm.cli._options import flag
 from charlstm.cli._stdio import discard_output, open_streams, tell
@@ -25,6 +24,7 @@ from charlstm.cli.score import score
 from charlstm.cli.show import show
 from charlstm.cli.train import train
 from charlstm.errors import CharlstmError
+from charlstm.version import __version__
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature

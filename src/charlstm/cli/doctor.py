@@ -14,13 +14,13 @@ from typing import Any
 
 import click
 
-from charlstm import __version__
 from charlstm.cli._options import json_option, options_of
 from charlstm.cli._versions import version_of
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
 from charlstm.hardware import named_cores, processor, usable_cores
 from charlstm.options import option, record_of
+from charlstm.version import __version__
 
 NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm", "tomli-w")
 OPTIONAL = ("tensorboard", "onnxruntime", "ai-edge-litert")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from charlstm import __version__
 from charlstm.cli import _interrupt
 from charlstm.cli._console import Console
 from charlstm.cli._eta import Eta
@@ -20,6 +19,7 @@ from charlstm.cli._options import TYPED, complete_config, complete_file, flag, o
 from charlstm.cli._summary import epoch_line, needs, step_line, summary
 from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
 from charlstm.errors import one_line, spelled
+from charlstm.version import __version__
 
 if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.sampling import Sampler

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm import __version__
 from charlstm.architecture import LayerWeights, ModelConfig, Weights, state_names
 from charlstm.errors import CharlstmError
 from charlstm.run.weights import Array, Checkpoint
+from charlstm.version import __version__
 
 FORMAT = 1
 LARGEST = 2**31 - 2**24  # bytes of weights in a flatbuffer or a protocol buffer, which end at 2 GB

@@ -8,7 +8,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from charlstm import __version__
 from charlstm.architecture import state_names
 from charlstm.export.artifact import (
     KEY,
@@ -20,6 +19,7 @@ from charlstm.export.artifact import (
     output_names,
 )
 from charlstm.run.weights import Array
+from charlstm.version import __version__
 
 WINDOW = 64  # characters that a step may read
 OPSET, IR = 17, 8  # of 2022: older runtimes read them too

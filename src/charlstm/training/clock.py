@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from charlstm import __version__
 from charlstm.hardware import processor, usable_cores
 from charlstm.network.backend import keras, tf
+from charlstm.version import __version__
 
 
 class Clock:
