@@ -1,9 +1,9 @@
-# Two targets matter: `make demo` and `make test`. Each makes the environment it needs.
+# Two targets matter: `make demo` and `make test`. Each creates the environment it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check slow fuzz bench exports clean
+.PHONY: demo test check docs slow fuzz bench exports clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -19,21 +19,25 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto
 
-# Slower checks: a training killed 50 times and at each point of a save, stopped before each step in
-# ten configurations; 100,000 damaged weights files.
+# Slower checks: a training killed 50 times, killed at each point of a save, and stopped before each
+# step in ten configurations. `fuzz` reads 100,000 damaged weights files.
 slow: $(VENV)/dev
 	KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py -k again_and_again
 	$(BIN)/python -m pytest -m slow
 
+# Runs the commands of README.md and docs/: minutes with tiny models, an hour with TEXT=input.txt.
+docs: $(VENV)/dev
+	$(BIN)/python tests/manual.py $(TEXT)
+
 fuzz: $(VENV)/dev
 	$(BIN)/python tests/fuzz.py 100000
 
-# Half an hour on a machine that does nothing else; TEXT=input.txt, or else the demo's text.
+# Half an hour on an idle machine; TEXT=input.txt, by default the text of the demo.
 bench: $(VENV)/bench
 	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
 	mv bench/results.md.part bench/results.md
 
-# Ten minutes: each export of a model, measured on a text.
+# Ten minutes: measures every export of a model on a text.
 exports: $(VENV)/dev
 	$(BIN)/python -m bench.export $(CHECKPOINT) $(TEXT) > bench/exports.md.part
 	mv bench/exports.md.part bench/exports.md

@@ -1,1 +1,1 @@
-"""Benchmarks: charlstm beside other ways to do the same. ``make bench`` writes results.md."""
+"""Benchmarks of charlstm against alternatives. ``make bench`` writes results.md."""

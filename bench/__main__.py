@@ -1,4 +1,4 @@
-"""Run all benchmarks and print a page of results: ``python -m bench [TEXT]``."""
+"""Run all benchmarks and print the results as Markdown: ``python -m bench [TEXT]``."""
 
 import importlib.metadata
 import os
@@ -17,22 +17,22 @@ from charlstm.hardware import processor, usable_cores
 from charlstm.network.backend import select_device
 from charlstm.training.step import MOST_STEPS_PER_CALL
 
-BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps of a piece of work
+BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps per round
 STREAMS = (1, 16, 64)
 TEXT_SIZES = (10, 200)  # MB
 
 
 def main() -> None:
-    """Print the page."""
+    """Print the results."""
     text = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else ""
     vocab_size = len(read(text).vocabulary)
     versions = [f"Python {platform.python_version()}"]
     versions += [f"{n} {importlib.metadata.version(n)}" for n in ("tensorflow", "keras", "torch")]
     print("# Results\n")
-    print(
-        "`make bench TEXT=input.txt`: each figure is the median of", ROUNDS, "rounds after one that"
-    )
-    print("does not count, with the smallest and the largest; ratios are taken within a round.\n")
+    print(f"`make bench TEXT=input.txt`: each figure is the median of {ROUNDS} rounds, with the")
+    print("minimum and maximum in parentheses, after one warm-up round. Ratios are taken within a")
+    print("round. Peak is the measured speed of a large matrix product or, for one stream, of")
+    print("reading memory.\n")
     print(f"{processor()}, {usable_cores()} cores; {', '.join(versions)}; ", end="")
     print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters.\n")
     _training(text, vocab_size, "float32")
@@ -47,7 +47,7 @@ def main() -> None:
 
 def _training(text: str, vocab_size: int, precision: str) -> None:
     print(f"## Training, {precision}, sequence length {T}\n")
-    print("| batch | characters/s | x PyTorch | x Keras script of 2016 | of the limit |")
+    print("| batch size | characters/s | x PyTorch | x Keras script of 2016 | share of peak |")
     print("| - | - | - | - | - |")
     for batch, steps in BATCHES.items():
         keras = {"text": text, "batch": batch, "steps": steps}
@@ -60,7 +60,7 @@ def _training(text: str, vocab_size: int, precision: str) -> None:
                 "limit": Contender("product", precision=precision),
             }
         )
-        # The input's gradient of the first layer is never needed: 2 of its 6 operations a weight.
+        # 6 operations per weight, but the first layer needs no input gradient, which saves 2 of 6.
         weights, first = parameters(MODEL, vocab_size), 4 * MODEL.units * vocab_size
         rates["limit"] = [rate / (6 * weights - 2 * first) for rate in rates["limit"]]
         _row(batch, rates, {"pytorch": ".2f", "keras": ".2f", "limit": ".0%"})
@@ -68,8 +68,8 @@ def _training(text: str, vocab_size: int, precision: str) -> None:
 
 
 def _overhead() -> None:
-    print("## Around a step: microseconds of one that computes nothing\n")
-    print("| steps a call | microseconds a step |")
+    print("## Overhead of a training step that computes nothing\n")
+    print("| steps per call | microseconds per step |")
     print("| - | - |")
     for count in (1, MOST_STEPS_PER_CALL):
         rates = race({"ours": Contender("surround", per_call=count)})["ours"]
@@ -79,7 +79,7 @@ def _overhead() -> None:
 
 def _generation(vocab_size: int) -> None:
     print("## Generation, float32\n")
-    print("| streams | characters/s | x PyTorch loop | x `predict_on_batch` loop | of the limit |")
+    print("| streams | characters/s | x PyTorch loop | x `predict_on_batch` loop | share of peak |")
     print("| - | - | - | - | - |")
     weights = parameters(MODEL, vocab_size)
     for streams in STREAMS:
@@ -93,7 +93,8 @@ def _generation(vocab_size: int) -> None:
                 "limit": Contender("reading", size=4 * weights) if alone else Contender("product"),
             }
         )
-        # One stream reads every weight for each character; many streams share that.
+        # One stream is bound by memory: it reads every weight for each character. Many streams
+        # share the reads, and are bound by arithmetic.
         cost = 4 * weights if alone else 2 * weights
         rates["limit"] = [rate / cost for rate in rates["limit"]]
         _row(streams, rates, {"pytorch": ".1f", "keras": ".1f", "limit": ".0%"})
@@ -117,7 +118,7 @@ def _start_up() -> None:
             "`charlstm --help`": ["-m", "charlstm", "--help"],
         }
         rounds = [[_seconds(c, folder) for c in commands.values()] for _ in range(ROUNDS + 1)][1:]
-    print("| command | from start to end |")
+    print("| command | wall time |")
     print("| - | - |")
     for name, times in zip(commands, zip(*rounds, strict=True), strict=True):
         print(f"| {name} | {Spread(list(times)).show('.2f')} |", flush=True)
@@ -130,7 +131,7 @@ def _seconds(arguments: list[str], folder: str) -> float:
 
 
 def _encoding() -> None:
-    print("\n## Encoding: both readings, 100 MB\n")
+    print("\n## Encoding 100 MB, both passes\n")
     print("| text | MB/s |")
     print("| - | - |")
     kinds = ("ascii", "chinese")
@@ -139,11 +140,11 @@ def _encoding() -> None:
 
 
 def _memory() -> None:
-    """Measure the largest resident memory, without the pages of files, which the system can drop.
+    """Measure peak resident memory, without file pages, which the system can drop.
 
-    Linux tells it, while a process lives: it is asked every 20 ms.
+    Linux reports it only for live processes, so it is polled every 20 ms.
     """
-    print("\n## Memory: largest anonymous resident set, in MB\n")
+    print("\n## Peak memory (anonymous resident set), in MB\n")
     print("| text | encoding | training, 20 steps of the medium model |")
     print("| - | - | - |")
     for size in TEXT_SIZES:
@@ -162,7 +163,7 @@ def _memory() -> None:
 
 
 def _peak(arguments: list[str], folder: str) -> int:
-    """Return the most bytes that a command had resident and anonymous."""
+    """Return the peak anonymous resident set of a command, in bytes."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,

@@ -1,7 +1,8 @@
-"""What is measured. A contender prepares itself and returns a piece of work.
+"""The contenders: functions that prepare a benchmark and return its workload.
 
-The piece returns how many units it has done: characters, operations or bytes. Run as a program,
-this module prints the rate of one piece for each line that it reads.
+A call of the workload returns the number of units it processed: characters, operations or bytes.
+Run as a program, this module runs the workload of one contender for each line of standard input,
+and prints its rate.
 """
 
 import sys
@@ -23,13 +24,13 @@ from charlstm.text.windows import Windows
 
 Work = Callable[[], int]
 
-MODEL, TRAIN = ModelConfig(), TrainConfig()  # the defaults: all contenders have them
+MODEL, TRAIN = ModelConfig(), TrainConfig()  # all contenders use the defaults
 T = TRAIN.sequence_length
-DRAWN = 1024  # characters that one piece of generation draws, of all streams; at least 64 of each
+DRAWN = 1024  # characters drawn per workload, over all streams; at least 64 per stream
 
 
 def read(text: str) -> Corpus:
-    """Return an encoded text; the demo's without a name."""
+    """Encode the text file of this name, or the demo text if the name is empty."""
     opened = open_text(text) if text else demo_text()
     with tempfile.NamedTemporaryFile() as file:
         return encode_text(opened, Path(file.name))
@@ -49,7 +50,7 @@ def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32"
 
 
 def _advancing(trainer: Any, windows: Windows, steps: int) -> Work:
-    """Make the next steps of an epoch, whole calls."""
+    """Return a workload of at least ``steps`` steps, in complete calls; it returns their number."""
     from charlstm.network.backend import tf
     from charlstm.training.step import dropout_key
 
@@ -68,7 +69,7 @@ def _advancing(trainer: Any, windows: Windows, steps: int) -> Work:
 
 
 def surround(per_call: str) -> Work:
-    """Make steps that compute nothing, so many a call: the pipeline, the call, the losses."""
+    """Run steps that compute nothing: only the input pipeline, the calls and the losses remain."""
     from charlstm.network.backend import tf
     from charlstm.training.step import Trainer
 
@@ -109,9 +110,9 @@ def train_keras(text: str, batch: str, steps: str) -> Work:
 
 
 def train_pytorch(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
-    """Train the same network in PyTorch: dropout, loss, Adam and clipping as ours.
+    """Train the same network in PyTorch, with the same dropout, loss, Adam and clipping.
 
-    For bfloat16, its own autocast decides what is computed in it.
+    For bfloat16, PyTorch's autocast chooses the operations.
     """
     import torch
     from torch import nn
@@ -211,7 +212,7 @@ def draw_pytorch(streams: str, vocab_size: str) -> Work:
 
 
 def product(precision: str = "float32") -> Work:
-    """Multiply matrices of the step's shapes: floating-point operations."""
+    """Multiply matrices of the shapes in a training step; units are floating-point operations."""
     from charlstm.network.backend import select_device, tf
 
     select_device("cpu")
@@ -230,7 +231,10 @@ def product(precision: str = "float32") -> Work:
 
 
 def reading(size: str) -> Work:
-    """Read a block of memory again and again, by a sum, the fastest that was found: bytes."""
+    """Read a block of memory repeatedly; units are bytes.
+
+    Summing it in PyTorch is the fastest way that was found.
+    """
     import torch
 
     block, times = torch.ones(int(size) // 4), 500
@@ -244,9 +248,9 @@ def reading(size: str) -> Work:
 
 
 def encode(kind: str) -> Work:
-    """Read a text for its vocabulary and encode it: bytes."""
+    """Read a text for its vocabulary, then encode it in a second pass; units are bytes."""
     line = {"ascii": "an ordinary line, and 1 more\n", "chinese": "学而时习之,不亦说乎?\n"}[kind]
-    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it lives as long as the process
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - stays open until the process ends
     file.write(line.encode() * (100_000_000 // len(line.encode())))
     file.flush()
 
@@ -257,7 +261,7 @@ def encode(kind: str) -> Work:
 
 
 def main() -> None:
-    """Run one contender."""
+    """Run the contender named on the command line."""
     name, *arguments = sys.argv[1:]
     settings = dict(argument.split("=", 1) for argument in arguments)
     work: Work = globals()[name](**settings)

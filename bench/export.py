@@ -1,7 +1,7 @@
-"""Each export of a model, measured: ``python -m bench.export CHECKPOINT TEXT``.
+"""Measure every export of a model: ``python -m bench.export CHECKPOINT TEXT``.
 
-Size, what it computes, and how its example runs: in a process of its own, without TensorFlow but
-where the format is TensorFlow's.
+The table shows the size of an export, its accuracy, and the speed of its example program. The
+example runs in its own process, which imports TensorFlow only for saved-model and keras.
 """
 
 import platform
@@ -31,8 +31,8 @@ from charlstm.text.reading import read_ids
 from charlstm.text.source import open_once
 
 NAMES = {"keras": "model.keras", "numpy": "model.npz"}
-SAME = 1000  # characters of the likeliest text
-SHORT, LONG = 1, 1001  # characters that an example writes
+SAME = 1000  # characters of the greedily generated text
+SHORT, LONG = 1, 1001  # characters that an example generates
 ROUNDS = 5
 
 
@@ -49,18 +49,16 @@ def main() -> None:
     print("# Exports\n")
     print("`make exports CHECKPOINT=checkpoints/input TEXT=text`:", end=" ")
     print(f"{config.layers} x {config.cell}({config.units}), {len(model.vocabulary)} distinct")
-    print(f"characters, {loss:.4f} bits per character on {len(ids) - 1:,} of a text.")
+    print(f"characters, {loss:.4f} bits per character on {len(ids) - 1:,} characters of a text.")
     print(f"{processor()}, {usable_cores()} cores; Python {platform.python_version()}", end="")
     print("".join(f", {name} {version(name)}" for name in packages) + ".\n")
-    print("Logits and states differ, at most, from those of the model with the weights as they are")
-    print(
-        f"stored. The same text: the float32 model's likeliest, over {SAME:,} characters. Rates and"
-    )
-    print(
-        f"starts: of the format's program in examples/, {ROUNDS} rounds. Bits: the change in bits"
-    )
-    print("per character.\n")
-    print("| format | precision | MB | differ | same text | characters/s | start, s | bits |")
+    print("- max difference: of a logit or a state from the model's, with the same stored weights")
+    print(f"- same text: whether the {SAME:,} characters generated at temperature 0 are those of")
+    print("  the float32 model")
+    print(f"- characters/s, start-up: of the format's program in examples/, {ROUNDS} rounds")
+    print("- change in bits: per character of the text\n")
+    print("| format | precision | MB | max difference | same text", end=" ")
+    print("| characters/s | start-up, s | change in bits |")
     print("| - | - | - | - | - | - | - | - |")
     for form in FORMATS:
         for precision in PRECISIONS if form in SMALLER else PRECISIONS[:1]:
@@ -70,7 +68,11 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported, the text it is measured on, and what the model itself makes of it."""
+    """The model to export, the ids of a text, and the original model's results.
+
+    ``likeliest`` are the ids that it generates at temperature 0, ``bits`` its bits per character
+    on the text.
+    """
 
     model: Checkpoint
     ids: NDArray[np.int32]
@@ -79,7 +81,7 @@ class Subject:
 
 
 def _measure(subject: Subject, form: str, precision: str) -> Iterator[str]:
-    """Yield the cells of a line."""
+    """Yield the remaining cells of a table row."""
     model = subject.model
     made, module = artifact.make(model, precision), destination.format_module(form)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +105,7 @@ def _measure(subject: Subject, form: str, precision: str) -> Iterator[str]:
 
 
 def _likeliest(model: Checkpoint) -> list[int]:
-    """Return the ids that the float32 model thinks likeliest, one after the other."""
+    """Return the ids that the float32 model generates at temperature 0."""
     with tempfile.TemporaryDirectory() as folder:
         made, module = artifact.make(model, "float32"), destination.format_module("numpy")
         module.write(made, Path(folder) / "model.npz")
@@ -112,7 +114,7 @@ def _likeliest(model: Checkpoint) -> list[int]:
 
 
 def _written(step: artifact.Step, states: list[Any], like: list[int]) -> list[int]:
-    """Return as many likeliest ids as ``like`` has, behind its first."""
+    """Generate ids at temperature 0, with the first id and the length of ``like``."""
     ids = like[:1]
     while len(ids) < len(like):
         logits, states = step(np.array([ids[-1:]], np.int32), states)
@@ -121,7 +123,7 @@ def _written(step: artifact.Step, states: list[Any], like: list[int]) -> list[in
 
 
 def _run(form: str, path: Path, model: Checkpoint, length: int) -> float:
-    """Return the seconds that an example takes to write so many characters."""
+    """Return the seconds that an example takes to generate ``length`` characters."""
     example = Path(__file__).parents[1] / "examples" / f"sample_{form.replace('-', '_')}.py"
     prime = model.vocabulary.characters[0]
     start = time.perf_counter()

@@ -1,6 +1,7 @@
-"""Contenders side by side: each in a process of its own, in turn, round by round.
+"""Race contenders: each runs in its own process, and they take turns in every round.
 
-Machines drift; so what counts are ratios within a round, and their median over the rounds.
+The speed of a machine drifts, so contenders are compared by their ratio within a round, and by the
+median of this ratio over the rounds.
 """
 
 import statistics
@@ -14,7 +15,7 @@ ROUNDS = 9
 
 
 class Contender:
-    """A process that prepares itself, then does one piece of work whenever it is told to."""
+    """A process that prepares a workload, then runs it once for each ``go``."""
 
     def __init__(self, name: str, **settings: object) -> None:
         arguments = [f"{key}={value}" for key, value in settings.items()]
@@ -27,7 +28,7 @@ class Contender:
         )
 
     def go(self) -> float:
-        """Return the rate of one piece of work, in units a second."""
+        """Run the workload once; return its rate, in units per second."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write("go\n")
@@ -35,25 +36,25 @@ class Contender:
         return float(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Let the process end: it does when nothing more can be asked."""
+        """Close the standard input of the process, which ends it."""
         self._process.communicate()
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Some figures by their median, smallest and largest."""
+    """A list of measurements, shown by median, minimum and maximum."""
 
     figures: list[float]
 
     def show(self, form: str) -> str:
-        """Return the median, with the ends in brackets."""
+        """Return the median, with the minimum and maximum in parentheses."""
         low, high = min(self.figures), max(self.figures)
         middle = statistics.median(self.figures)
         return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def race(contenders: dict[str, Contender], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Return the rates of each, one a round, after a round that does not count."""
+    """Return the rates of each contender, one per round, after a warm-up round."""
     with ExitStack() as stack:
         for contender in contenders.values():
             stack.enter_context(closing(contender))
@@ -67,5 +68,5 @@ def race(contenders: dict[str, Contender], rounds: int = ROUNDS) -> dict[str, li
 
 
 def ratio(rates: dict[str, list[float]], one: str, other: str) -> Spread:
-    """Return how many times as fast one is as the other, round by round."""
+    """Return the speed of one contender relative to the other, round by round."""
     return Spread([a / b for a, b in zip(rates[one], rates[other], strict=True)])

@@ -1,4 +1,4 @@
-"""Sample from what `charlstm export --format keras` wrote: Keras alone.
+"""Sample from the output of `charlstm export --format keras`, with Keras alone.
 
 python examples/sample_keras.py model.keras "The " 0.7 300
 """

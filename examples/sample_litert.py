@@ -1,4 +1,4 @@
-"""Sample from what `charlstm export --format litert` wrote: numpy and ai-edge-litert alone.
+"""Sample from the output of `charlstm export --format litert`, with numpy and ai-edge-litert alone.
 
 python examples/sample_litert.py model.tflite "The " 0.7 300
 """

@@ -1,4 +1,4 @@
-"""Sample from what `charlstm export --format onnx` wrote: numpy and onnxruntime alone.
+"""Sample from the output of `charlstm export --format onnx`, with numpy and onnxruntime alone.
 
 python examples/sample_onnx.py model.onnx "The " 0.7 300
 """

@@ -1,4 +1,4 @@
-"""Sample from what `charlstm export --format saved-model` wrote: TensorFlow alone.
+"""Sample from the output of `charlstm export --format saved-model`, with TensorFlow alone.
 
 python examples/sample_saved_model.py model "The " 0.7 300
 """

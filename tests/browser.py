@@ -1,4 +1,4 @@
-"""A real browser without a window: headless Chromium, spoken to through its pipe."""
+"""A real browser without a window: headless Chromium, controlled through a pipe."""
 
 import base64
 import itertools
@@ -17,7 +17,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 class Browser:
-    """One tab. The protocol is the Chrome DevTools Protocol: JSON, each message ended by NUL."""
+    """One tab, controlled by the Chrome DevTools Protocol: JSON messages, each ended by NUL."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading, self._writing = os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
@@ -32,7 +32,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """Call a method and wait for its result; keep the events that come before it."""
+        """Call a method and wait for its result; keep the events received meanwhile."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": parameters, **self._session}
         self._writing.write(json.dumps(message).encode() + b"\0")
@@ -49,13 +49,13 @@ class Browser:
             self.events.append(self._message())
 
     def value(self, expression: str) -> Any:
-        """Return what an expression of JavaScript is."""
+        """Return the value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def point_at(self, element: str) -> None:
-        """Move the mouse to the middle of the element that an expression is."""
+        """Move the mouse to the middle of the element given by a JavaScript expression."""
         box = self.value(f"""(() => {{ const element = {element};
             element.scrollIntoView({{block: "center"}});
             const box = [...element.getClientRects()].at(-1);
@@ -79,13 +79,13 @@ class Browser:
 
 
 def browser_path() -> str:
-    """Return where a browser is, empty if there is none."""
+    """Return the path of a browser, empty if there is none."""
     return next(filter(None, map(shutil.which, NAMES)), "")
 
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """Start a browser that keeps what it writes in a folder; skip the test if there is none."""
+    """Start a browser with its profile in this folder; skip the test if there is no browser."""
     path = browser_path()
     if not path:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")

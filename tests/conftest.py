@@ -1,4 +1,4 @@
-"""What several rooms' tests need: the program as a user runs it, a text, a run trained on it."""
+"""Shared by the tests: running the program as a user does, a text, and a run trained on it."""
 
 import contextlib
 import json
@@ -31,17 +31,17 @@ from charlstm.text.vocabulary import Vocabulary
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
-# Every axis of the small model has another size: layers 2, units 24, vocabulary 27, B 3, T 10.
+# Every axis of the small model has a different size: L 2, U 24, V 27, B 3, T 10.
 SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-rate 0.01".split()
 
 LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
 
-# What a shell runs behind it (with &) ignores Ctrl+C, and so would the programs tested here.
+# A background job of a shell (&) ignores Ctrl+C, and the processes started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment without what would steer the program."""
+    """Return the environment without the variables that set options of the program."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHARLSTM")}
     return {**kept, **more}
 
@@ -70,7 +70,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> list[str]:
-    """Send a signal; expect its exit code and nothing on stdout; return the lines of stderr."""
+    """Send a signal; check the exit code and that stdout is empty; return the lines of stderr."""
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -83,9 +83,9 @@ def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> 
 def on_a_terminal(
     folder: Path, *arguments: str | Path, typed: Sequence[tuple[str, bytes]] = (), **more: str
 ) -> tuple[int, str]:
-    """Run the program with a terminal for all streams; return its exit code and what it shows.
+    """Run the program on a terminal; return its exit code and its output.
 
-    ``typed`` has what is typed once a pattern is shown, one after the other.
+    ``typed`` holds pairs of a pattern to wait for in the output and the bytes to type then.
     """
     process, terminal = pty.fork()
     if not process:
@@ -99,23 +99,23 @@ def on_a_terminal(
         assert ready, shown
         try:
             piece = os.read(terminal, 65536)
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux reports a closed terminal like this
             piece = b""
         if not piece:
             break
         shown += piece
         if left and re.search(left[0][0], shown[seen:].decode("utf-8", "replace"), re.DOTALL):
             seen = len(shown)
-            time.sleep(0.1)  # as a person: readline misses a signal just behind a key
+            time.sleep(0.1)  # as a person would: readline misses a signal right after a key
             os.write(terminal, left.pop(0)[1])
     os.close(terminal)
-    # A terminal forgets what it has not shown at Ctrl+C, in the middle of a character too.
+    # At Ctrl+C a terminal discards pending output, even in the middle of a character.
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return code, shown.decode("utf-8", "replace")
 
 
 def outcome(run: Path) -> Any:
-    """Return the weights, metrics and history of a run, without what tells time."""
+    """Return the weights, metrics and history of a run, without times."""
     lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
     history = [{k: v for k, v in line.items() if k != "clock"} for line in lines]
     files = [read_checkpoint(path) for path in sorted(run.glob("epoch-*.h5"))]
@@ -125,9 +125,9 @@ def outcome(run: Path) -> Any:
 def run_here(
     folder: Path, *arguments: str | Path, given: bytes = b"", **more: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the program in this process, in which TensorFlow is imported once.
+    """Run the program in this process, so that TensorFlow is imported only once.
 
-    Its standard streams are files, as of a process whose streams are turned to files.
+    Its standard streams are redirected to files.
     """
     command = list(map(str, arguments))
     names = {0: "stdin", 1: "stdout", 2: "stderr"}
@@ -148,7 +148,7 @@ def run_here(
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, number)
             os.dup2(files[number].fileno(), number)
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - the program closes none
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - the program closes no stream
             patch.setattr(sys, name, stream)
         try:
             code = cli.run(command)
@@ -174,7 +174,7 @@ def charlstm(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def charlstm_process(tmp_path: Path) -> Run:
-    """Run the program in an empty folder, in a process of its own: where that is what matters."""
+    """Run the program in an empty folder, in a separate process, for tests that need one."""
 
     def run(
         *arguments: str | Path, given: bytes = b"", **more: str
@@ -194,7 +194,7 @@ def charlstm_process(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def text() -> str:
-    """Return a text of our own in which there is something to learn, in three scripts."""
+    """Return a generated text with learnable structure, in three scripts."""
     source = random.Random(7)
     words = ["the", "cell", "forgets", "gate", "naïve", "αβγ", "学而时习", "👩\u200d🚀", "e\u0301"]
     return "".join(source.choice(words) + source.choice(" \n") for _ in range(400))
@@ -202,7 +202,7 @@ def text() -> str:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
-    """Return the folder of a run of two epochs, with validation."""
+    """Return the folder of a run with two epochs and validation."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "words.txt").write_text(text, "utf-8", newline="")
     options = [*SMALL, *"--epochs 2 --log-every 5".split()]
@@ -213,13 +213,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
     return folder / "checkpoints" / "words"
 
 
-# What JSON, HTML, terminals and lines of a file have trouble with.
+# Characters that are special in JSON, HTML, terminals or line-based files.
 STRANGE = "\0\t\n\r\x1b \"'&,<>\\\x7f\x85\u2028\ufeff\ufffd👩"
 
 
 @pytest.fixture(scope="session")
 def indifferent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a weights file of a model to which all of some strange characters are alike."""
+    """Return a weights file of a model that gives all of STRANGE the same probability."""
     config, vocabulary = ModelConfig(units=3, layers=1), Vocabulary(STRANGE)
     weights = shapes(config, len(vocabulary)).map(lambda shape: np.zeros(shape, np.float32))
     path = tmp_path_factory.mktemp("indifferent") / "a.weights.h5"
@@ -235,7 +235,7 @@ def words(tmp_path: Path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at the end what was not tested for want of a browser."""
+    """Report at the end which tests were skipped for lack of a browser."""
     if not browser_path():
         terminalreporter.section("no browser")
         terminalreporter.line(

@@ -1,7 +1,7 @@
-"""Damaged and hostile weights files by the thousand: ``python tests/fuzz.py [COUNT] [SEED]``.
+"""Read thousands of damaged and hostile weights files: ``python tests/fuzz.py [COUNT] [SEED]``.
 
-Each must give a model or a refusal of one line: no other exception, no hang, no more than 500 MB.
-Workers are forked, so that a crash inside the HDF5 library ends one of them and is counted.
+Each must give a model or a one-line error: no other exception, no hang, no more than 500 MB.
+Workers are forked, so that a crash inside the HDF5 library ends only one of them and is counted.
 """
 
 import io
@@ -35,7 +35,7 @@ HOSTILE: list[Any] = [
 
 
 def original() -> bytes:
-    """Return a file with everything that one can have."""
+    """Return a weights file that uses every feature of the format."""
     model, vocabulary = ModelConfig(units=5, layers=2), Vocabulary("\n abcé👩")
     numbers = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def original() -> bytes:
 
 
 def mutant(image: bytes, seed: int) -> bytes:
-    """Return the file with one kind of change, which follows from the seed."""
+    """Return the file with one kind of change, determined by the seed."""
     source = random.Random(seed)
     change = source.choice([_flipped, _flipped, _overwritten, _cut, _spliced, _described, _edited])
     return change(image, source)
@@ -72,7 +72,7 @@ def _flipped(image: bytes, source: random.Random) -> bytes:
 
 
 def _overwritten(image: bytes, source: random.Random) -> bytes:
-    """Write numbers that overflow over fields of a header."""
+    """Overwrite a few bytes with zeros or extreme values, as if in a header field."""
     spoilt, size = bytearray(image), source.choice([1, 2, 4, 8])
     place = source.randrange(len(image) - size)
     spoilt[place : place + size] = source.choice([b"\0", b"\xff", b"\x7f", b"\x80"]) * size
@@ -84,15 +84,15 @@ def _cut(image: bytes, source: random.Random) -> bytes:
 
 
 def _spliced(image: bytes, source: random.Random) -> bytes:
-    """Copy a piece of the file over another, or between."""
+    """Copy a range of bytes to another offset: overwrite there, or insert."""
     start, size = source.randrange(len(image)), source.randrange(1, 600)
-    place = source.randrange(len(image))
-    piece = image[start : start + size]
-    return image[:place] + piece + image[place + source.choice([0, len(piece)]) :]
+    to = source.randrange(len(image))
+    copied = image[start : start + size]
+    return image[:to] + copied + image[to + source.choice([0, len(copied)]) :]
 
 
 def _described(image: bytes, source: random.Random) -> bytes:
-    """Put a hostile value anywhere in the JSON, under a checksum that is right."""
+    """Put a hostile value anywhere in the JSON, and update its checksum."""
     with h5py.File(io.BytesIO(image), "r") as file:
         description = json.loads(bytes(file[DESCRIPTION][()]))
     at: Any = description
@@ -104,7 +104,7 @@ def _described(image: bytes, source: random.Random) -> bytes:
         at = at[key]
     at[key] = source.choice(HOSTILE)
     if isinstance(description.get("sha256"), dict):
-        description["sha256"][DESCRIPTION] = seal(description)  # a forger can, too
+        description["sha256"][DESCRIPTION] = seal(description)  # as an attacker would
     copy = io.BytesIO(image)
     with h5py.File(copy, "r+") as file:
         del file[DESCRIPTION]
@@ -113,7 +113,7 @@ def _described(image: bytes, source: random.Random) -> bytes:
 
 
 def _edited(image: bytes, source: random.Random) -> bytes:
-    """Change what the file holds by the library's own means."""
+    """Replace or delete one object of the file, with the HDF5 library."""
     copy = io.BytesIO(image)
     with h5py.File(copy, "r+") as file:
         names: list[str] = []
@@ -142,24 +142,24 @@ def _edited(image: bytes, source: random.Random) -> bytes:
 
 
 def outcome(path: Path, content: bytes) -> str:
-    """Read a file; say what came of it, in a word, or the traceback of a bug."""
+    """Read a file; return the outcome in one word, or the traceback of a bug."""
     path.write_bytes(content)
     try:
         read_checkpoint(path)
     except CharlstmError as refusal:
         return "refused" if "\n" not in str(refusal) else f"two lines: {refusal}"
-    except Exception:  # noqa: BLE001 - what is looked for
+    except Exception:  # noqa: BLE001 - fuzzing looks for these
         return traceback.format_exc()
     return "read"
 
 
 def batch(seeds: range) -> Counter[str]:
-    """Read the mutants of some seeds in a process of its own."""
+    """Read the mutants of these seeds in a separate process."""
     image = original()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        signal.alarm(SECONDS)  # ends it by a signal, as a crash does
+        signal.alarm(SECONDS)  # ends a hang by a signal, like a crash
         limit = 4 * BYTES + _address_space()
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         found: Counter[str] = Counter()
@@ -187,7 +187,7 @@ def _address_space() -> int:
 
 
 def main() -> None:
-    """Read so many mutants and count the outcomes."""
+    """Read the mutants and count the outcomes."""
     count, first = (int(a) for a in [*sys.argv[1:], *[str(COUNT), "0"][len(sys.argv) - 1 :]])
     found: Counter[str] = Counter()
     for start in range(first, first + count, BATCH):

@@ -1,4 +1,4 @@
-"""charlstm, killed at a point of the saves of an epoch's end: ``killed.py POINT train ...``."""
+"""charlstm, killed at one point while it saves an epoch: ``killed.py POINT train ...``."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ _point = ""
 
 
 def _note(*, begins: bool = False) -> None:
-    """Count the file operations from the one that begins an epoch file; at the point, end."""
+    """Count file operations, starting with that of an epoch file; die at the chosen point."""
     global _done  # noqa: PLW0603 - a process dies once
     if begins or _done:
         if POINTS[_done] == _point:
@@ -36,13 +36,13 @@ def _note(*, begins: bool = False) -> None:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note a file before it is opened for writing."""
+    """Count a file that is about to be opened for writing."""
     if event == "open" and isinstance(arguments[0], str) and arguments[2] & _WRITING:
         _note(begins=os.path.basename(arguments[0]).startswith(".epoch-"))  # noqa: PTH119
 
 
 def _noted(function: Any) -> Any:
-    """Return a function that is noted when it is done."""
+    """Wrap a function so that it is counted once it has returned."""
 
     def wrapped(*arguments: Any) -> None:
         function(*arguments)

@@ -1,7 +1,7 @@
-"""A character model in numpy alone, read from a weights file alone: what the program must equal.
+"""Reference implementation of the models in plain numpy, loaded from a weights file.
 
 LSTM: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000; GRU: Cho et al.
-2014 with the reset gate behind the product; RNN: Elman 1990. Gates in Keras's order.
+2014 with the reset gate applied after the matrix product; RNN: Elman 1990. Gates in Keras's order.
 """
 
 import json
@@ -19,7 +19,7 @@ def sigmoid(x: Array) -> Array:
 
 
 class Oracle:
-    """One stream: ``step`` consumes an id and returns the logits of the next."""
+    """A model with batch size 1: ``step`` reads an id and returns the logits of the next one."""
 
     def __init__(self, path: Path) -> None:
         with h5py.File(path) as file:
@@ -88,7 +88,7 @@ class Oracle:
         skip: int = 0,
         **filters: float,
     ) -> str:
-        """Return what the model draws after the prime, ``skip`` random numbers later."""
+        """Return the text sampled after ``prime``, skipping the first ``skip`` random numbers."""
         uniform = np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
         uniform.random(skip)
         logits, drawn = self.logits(prime)[-1], ""
@@ -104,7 +104,7 @@ class Oracle:
 
 
 def left(weights: Array, top_k: float = 9**9, top_p: float = 1, min_p: float = 0) -> Array:
-    """Return weights (V,) with 0 for what the filters leave out, one after the other."""
+    """Return weights (V,) with 0 for characters excluded by the filters, applied in order."""
     ranked = sorted(range(len(weights)), key=lambda i: (-weights[i], i))[: int(top_k)]
     mass = np.cumsum(weights[ranked]) / weights[ranked].sum()
     if top_p < 1:

@@ -1,4 +1,4 @@
-"""charlstm from Python: the same as the commands, without a terminal."""
+"""The Python interface gives the same results as the commands."""
 
 import doctest
 import math
@@ -13,7 +13,7 @@ import pytest
 from conftest import Run, environment, outcome
 from oracle import Oracle
 
-import charlstm as door
+import charlstm as package
 from charlstm import CharlstmError
 from charlstm.training.reports import Ended, EpochReport, StepReport
 
@@ -23,11 +23,13 @@ SHORT = OPTIONS | {"epochs": 2, "learning_rate": 0.01, "log_every": 5}
 
 
 @pytest.fixture(scope="module")
-def model(trained: Path) -> door.Model:
-    return door.load(trained)
+def model(trained: Path) -> package.Model:
+    return package.load(trained)
 
 
-def test_the_page_shows_what_python_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_in_the_manual_are_correct(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hello.txt").write_text("hello\n" * 165)
     parsed = doctest.DocTestParser().get_doctest(DOCS.read_text("utf-8"), {}, "page", str(DOCS), 0)
@@ -37,7 +39,7 @@ def test_the_page_shows_what_python_shows(tmp_path: Path, monkeypatch: pytest.Mo
     assert runner.tries > 15
 
 
-def test_importing_it_imports_nothing_heavy() -> None:
+def test_importing_charlstm_is_light() -> None:
     script = (
         "import sys, charlstm; assert charlstm.__version__;"
         "heavy = {'numpy', 'h5py', 'click', 'tensorflow'} & sys.modules.keys();"
@@ -46,19 +48,19 @@ def test_importing_it_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
 
 
-def test_what_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'wat'"):
-        door.wat  # type: ignore[attr-defined] # noqa: B018 - it is what is tested
+        package.wat  # type: ignore[attr-defined] # noqa: B018 - the access is the test
 
 
-def test_the_same_seed_draws_the_oracles_text(model: door.Model) -> None:
+def test_the_same_seed_draws_the_oracles_text(model: package.Model) -> None:
     for filters in ({}, {"top_k": 5}, {"top_p": 0.9, "min_p": 0.01}):
         expected = Oracle(model.path).write("the ", 60, 0.8, seed=5, **filters)
         drawn = model.sample("the ", length=60, temperature=0.8, seed=5, **filters)
         assert "".join(drawn) == expected
 
 
-def test_texts_that_are_drawn_in_turns_do_not_disturb_each_other(model: door.Model) -> None:
+def test_interleaved_samples_are_independent(model: package.Model) -> None:
     def text(seed: int) -> Any:
         return model.sample("the ", length=400, seed=seed)
 
@@ -75,7 +77,7 @@ def test_texts_that_are_drawn_in_turns_do_not_disturb_each_other(model: door.Mod
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"prime": "zyk"}, "the prime: it has what the model has never seen: 'z'"),
+        ({"prime": "zyk"}, "the prime: has characters outside the vocabulary: 'z'"),
         ({"temperature": -1.0}, "at least 0"),
         ({"length": -1}, "at least 0"),
         ({"top_k": 0}, "top_k must be at least 1, not 0"),
@@ -83,15 +85,15 @@ def test_texts_that_are_drawn_in_turns_do_not_disturb_each_other(model: door.Mod
         ({"seed": -1}, "seed must be at least 0"),
     ],
 )
-def test_a_wrong_argument_of_a_sample_is_one_line(
-    arguments: dict[str, Any], complaint: str, model: door.Model
+def test_a_wrong_argument_of_sample_is_a_one_line_error(
+    arguments: dict[str, Any], complaint: str, model: package.Model
 ) -> None:
     with pytest.raises(CharlstmError, match=complaint):
         next(model.sample(**arguments))
 
 
-def test_a_score_is_that_of_the_command(
-    model: door.Model, charlstm: Run, text: str, tmp_path: Path
+def test_a_score_equals_that_of_the_command(
+    model: package.Model, charlstm: Run, text: str, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text(text, "utf-8", newline="")
     for batch_size in (None, 4):
@@ -106,8 +108,8 @@ def test_a_score_is_that_of_the_command(
         model.score("the cell", lines=3)
 
 
-def test_an_export_is_checked_and_never_replaces_what_is_there(
-    model: door.Model, tmp_path: Path
+def test_an_export_is_checked_and_never_replaces_an_existing_file(
+    model: package.Model, tmp_path: Path
 ) -> None:
     exported = model.export("numpy", tmp_path / "model.npz")
     assert exported.difference is not None
@@ -128,7 +130,7 @@ def test_an_export_is_checked_and_never_replaces_what_is_there(
 def run_to_the_end(
     reports: Generator[Any, None, Path],
 ) -> tuple[list[Any], Path]:
-    """Return all reports of a training and what the generator returns."""
+    """Run a training; return its reports and its folder."""
     told = []
     while True:
         try:
@@ -137,12 +139,12 @@ def run_to_the_end(
             return told, end.value
 
 
-def test_a_training_is_that_of_the_command(
+def test_a_training_equals_that_of_the_command(
     trained: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text(text, "utf-8", newline="")
-    told, folder = run_to_the_end(door.train("words.txt", **SHORT))
+    told, folder = run_to_the_end(package.train("words.txt", **SHORT))
     assert folder == Path("checkpoints/words")
     assert outcome(folder) == outcome(trained)
     assert (folder / "loss.png").exists()
@@ -150,21 +152,21 @@ def test_a_training_is_that_of_the_command(
     assert kinds.count(EpochReport) == 2
     assert kinds.count(StepReport) == 2 * told[0].steps
     assert told[-1] == Ended("epochs")
-    assert door.load().path == door.load(folder).path
-    again, _ = run_to_the_end(door.train("words.txt", resume=True, **SHORT))
+    assert package.load().path == package.load(folder).path
+    again, _ = run_to_the_end(package.train("words.txt", resume=True, **SHORT))
     assert again == [Ended("epochs")]
 
 
-def test_a_training_begins_when_it_is_asked_and_an_abandoned_one_can_go_on(
+def test_a_training_starts_lazily_and_can_be_resumed_when_abandoned(
     trained: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text(text, "utf-8", newline="")
-    reports = door.train("words.txt", **SHORT)
+    reports = package.train("words.txt", **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
-    assert any(isinstance(report, EpochReport) for report in reports)  # and no further
+    assert any(isinstance(report, EpochReport) for report in reports)  # stops at the first
     reports.close()
-    told, folder = run_to_the_end(door.train("words.txt", resume=True, **SHORT))
+    told, folder = run_to_the_end(package.train("words.txt", resume=True, **SHORT))
     assert outcome(folder) == outcome(trained)
     assert told[-1] == Ended("epochs")
 
@@ -176,14 +178,14 @@ def test_a_training_begins_when_it_is_asked_and_an_abandoned_one_can_go_on(
         ({"units": 0}, "units must be at least 1, not 0"),
         ({"patience": 3, "validation": 0.0}, "`patience`: there is no validation"),
         ({"resume": True, "overwrite": True}, "not both"),
-        ({"config": "nowhere"}, "nowhere: .*shipped configurations are"),
+        ({"config": "nowhere"}, "nowhere: .*the presets are"),
         ({"batch_size": 9999}, "reduce `batch_size`, `sequence_length` or `validation`"),
     ],
 )
-def test_a_wrong_option_of_a_training_is_one_line_and_leaves_nothing(
+def test_a_wrong_option_of_train_is_a_one_line_error_and_leaves_nothing(
     options: dict[str, Any], complaint: str, words: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(words.parent)
     with pytest.raises(CharlstmError, match=complaint):
-        next(door.train("words.txt", **options))
+        next(package.train("words.txt", **options))
     assert list(words.parent.iterdir()) == [words]

@@ -13,13 +13,13 @@ from charlstm.training.settings import Request, new_settings
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_shipped_configuration_loads(name: str) -> None:
+def test_every_preset_loads(name: str) -> None:
     values = read_config(name, RECORDS)
     for record in (ModelConfig, TrainConfig):
         record(**{item.name: values[item.name] for item in options(record) if item.name in values})
 
 
-def test_shipped_are_the_systems_it_comes_from_and_three_sizes() -> None:
+def test_the_presets_are_three_sizes_a_demo_and_three_other_programs() -> None:
     ours = ["demo", "large", "medium", "small"]
     assert presets() == sorted([*ours, "char-rnn", "keras-2016", "min-char-rnn"])
 
@@ -35,9 +35,7 @@ def test_shipped_are_the_systems_it_comes_from_and_three_sizes() -> None:
         (10**12, "large"),
     ],
 )
-def test_a_preset_is_chosen_by_the_number_of_training_characters(
-    characters: int, name: str
-) -> None:
+def test_a_preset_is_chosen_by_the_length_of_the_training_text(characters: int, name: str) -> None:
     assert preset_for(characters) == name
 
 
@@ -45,7 +43,7 @@ def test_a_preset_is_chosen_by_the_number_of_training_characters(
     ("line", "complaint"),
     [
         ("batch-size = 3", "unknown key 'batch-size'; did you mean batch_size?"),
-        ("wat = 3", "unknown key 'wat'; known are cell, activation, units,"),
+        ("wat = 3", "unknown key 'wat'; known keys: layers, units,"),
         ('units = "3"', "units must be a whole number, not '3'"),
         ("units = true", "units must be a whole number, not True"),
         ("units = 3.5", "units must be a whole number, not 3.5"),
@@ -61,7 +59,7 @@ def test_a_preset_is_chosen_by_the_number_of_training_characters(
         ("learning_rate = 1" + "0" * 4000, "learning_rate must be above 0 and below 9.2e+18, not"),
         ("units = " + "9" * 5000, "not a TOML file"),
         ("units = " + "[" * 10_000, "not a TOML file"),
-        ("u.n.i.t.s = 1", "unknown key 'u'; known are"),
+        ("u.n.i.t.s = 1", "unknown key 'u'; known keys: "),
         ("[units]", "units must be a whole number, not {}"),
         ("units = 1979-05-27", "units must be a whole number, not datetime.date(1979, 5, 27)"),
         ("'" + "u" * 10_000 + "' = 1", "unknown key 'uuu"),
@@ -69,12 +67,12 @@ def test_a_preset_is_chosen_by_the_number_of_training_characters(
         ('"\\u001b[2J" = 1', r"unknown key '\x1b[2J'"),
         ("units = 1\nunits = 2", "not a TOML file"),
         ("units." + ".".join("a" * 8_000) + " = 1", "units must be a whole number, not {'a'"),
-        ("#" * 2**15, "not a saved command line: over 16,384 bytes"),
+        ("#" * 2**15, "too long for saved options: over 16,384 bytes"),
         ("\0", "not a TOML file"),
         ("\udcff", "not a TOML file"),
     ],
 )
-def test_a_wrong_file_is_one_line_with_its_name_and_key(
+def test_an_invalid_file_is_one_line_with_its_name_and_key(
     line: str, complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.toml"
@@ -86,12 +84,12 @@ def test_a_wrong_file_is_one_line_with_its_name_and_key(
     assert len(str(error.value)) < len(str(path)) + 500
 
 
-def test_a_missing_file_names_what_is_shipped(tmp_path: Path) -> None:
+def test_a_missing_file_lists_the_presets(tmp_path: Path) -> None:
     with pytest.raises(CharlstmError, match=r"no-such.*char-rnn, demo, keras-2016"):
         read_config(str(tmp_path / "no-such"), RECORDS)
 
 
-def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
+def test_written_options_read_the_same(tmp_path: Path) -> None:
     values = {"units": 7, "dropout": 0.25, "epsilon": 1e-12, "max_steps": None, "optimizer": "sgd"}
     path = tmp_path / "config.toml"
     path.write_text(to_toml(values), "utf-8")
@@ -104,7 +102,7 @@ def test_every_default_is_in_its_own_range() -> None:
         assert not item.problem(item.default), item.name
 
 
-def test_a_length_is_a_number_that_floats_have_or_inf() -> None:
+def test_a_length_is_inf_or_an_integer_that_a_float_represents_exactly() -> None:
     (length,) = [item for item in options(SampleConfig) if item.name == "length"]
     assert not any(map(length.problem, ["0", "9" * 15, "inf"]))
     assert int(SampleConfig(length="9" * 15).characters) == 10**15 - 1
@@ -119,7 +117,7 @@ def test_an_epoch_is_best_last_or_a_number() -> None:
 
 
 def chosen(preset: str | None, config: str | None = None, **typed: Any) -> TrainConfig:
-    """Return the options of a training for which these were typed."""
+    """Return the options of a training with these on its command line."""
     saved = read_config(config, RECORDS) if config else {}
     return new_settings(Request("x", typed, config, saved), preset=preset).config
 
@@ -136,7 +134,7 @@ def chosen(preset: str | None, config: str | None = None, **typed: Any) -> Train
         ("char-rnn", {"schedule_epochs": 3}, "cosine"),
     ],
 )
-def test_what_is_typed_for_another_optimizer_or_schedule_is_refused(
+def test_an_option_of_another_optimizer_or_schedule_is_refused(
     config: str | None, typed: dict[str, Any], users: str
 ) -> None:
     preset = None if config else "small"
@@ -145,9 +143,9 @@ def test_what_is_typed_for_another_optimizer_or_schedule_is_refused(
     assert error.value.option == list(typed)[-1]
 
 
-def test_what_is_not_typed_may_be_for_another_optimizer_or_schedule() -> None:
-    """A run's own configuration has all options; and a preset's optimizer can be replaced."""
+def test_a_configuration_may_have_options_of_another_optimizer_or_schedule() -> None:
+    """A run's own configuration has every option; a preset's optimizer can be replaced."""
     assert chosen(None, "char-rnn", optimizer="adam", schedule="cosine").rho == 0.95
     assert chosen(None, "char-rnn", rho=0.5, decay=0.5, decay_after=3).decay == 0.5
     assert chosen("small", schedule_epochs=3).schedule == "cosine"
-    assert chosen(None, schedule_epochs=3, rho=0.5)  # which a preset can yet use
+    assert chosen(None, schedule_epochs=3, rho=0.5)  # a preset may use it

@@ -18,14 +18,14 @@ IDS = np.random.default_rng(3).integers(0, V, 1000).astype(np.uint8)
 
 @pytest.mark.parametrize("count", [2, 3, 64, 65, 66, 1000])
 @pytest.mark.parametrize("lanes", [None, 2, 3])
-def test_uniform_model_scores_log2_of_vocabulary(count: int, lanes: int | None) -> None:
+def test_a_uniform_model_scores_log2_of_the_vocabulary_size(count: int, lanes: int | None) -> None:
     model = build_model(MODEL, V, batch_size=3, on_gpu=False)  # all weights 0
     found = evaluate(model, IDS[:count], sequence_length=64, lanes=lanes)
     assert found.characters == count - 1
     assert bits_per_char(found.nats_per_char) == pytest.approx(math.log2(V), abs=1e-6)
 
 
-def test_windows_do_not_change_the_score() -> None:
+def test_the_score_does_not_depend_on_the_window_length() -> None:
     model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
     for lanes in (1, 3):
         scores = {
@@ -43,14 +43,14 @@ def test_lanes_are_contiguous_and_in_order() -> None:
     assert together.nats == pytest.approx(alone, abs=1e-3)
 
 
-def test_lanes_by_default_are_one_in_4096_and_no_more_than_the_batch() -> None:
+def test_the_default_is_one_lane_per_4096_ids_up_to_the_batch_size() -> None:
     model = build_model(MODEL, V, batch_size=3, on_gpu=False)
     for count, lanes in ((8191, 1), (8192, 2), (20_000, 3)):
         ids = np.zeros(count, np.uint8)
         assert evaluate(model, ids, sequence_length=4096).lanes == lanes
 
 
-def test_it_leaves_the_state_as_it_was() -> None:
+def test_evaluation_restores_the_state_of_the_model() -> None:
     model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
     model(IDS[:30].reshape(3, 10))
     before = model.state()
@@ -58,7 +58,7 @@ def test_it_leaves_the_state_as_it_was() -> None:
     assert all(map(np.array_equal, before, model.state()))
 
 
-def test_it_equals_the_oracle(trained: Path, text: str) -> None:
+def test_the_score_equals_the_oracle(trained: Path, text: str) -> None:
     path = trained / "epoch-002.weights.h5"
     read = read_checkpoint(path)
     model = build_model(read.model, len(read.vocabulary), batch_size=3, on_gpu=False)

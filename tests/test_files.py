@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all, whatever else is in the folder."""
+"""Files and folders are replaced completely or not at all."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from charlstm.folders import aside_of, move_folder, part_of, recover_folder
 LONG = "n" * 250  # file systems allow 255 bytes
 
 
-def test_what_is_written_is_there_and_nothing_else(tmp_path: Path) -> None:
+def test_replace_file_writes_the_content_and_leaves_no_other_file(tmp_path: Path) -> None:
     for content in (b"one", b"two"):
         replace_file(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
@@ -26,21 +26,21 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [LONG, "é" * 125, "👩" * 62, "\udcff" * 250, ".", "a b\nc"])
-def test_any_name_will_do(name: str, tmp_path: Path) -> None:
+def test_any_file_name_works(name: str, tmp_path: Path) -> None:
     if name == ".":
         name = ".hidden"
     replace_file(tmp_path / name, b"whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_no_two_names_share_a_hidden_one() -> None:
+def test_different_names_get_different_hidden_names() -> None:
     names = [LONG, LONG[:-1], LONG[:-1] + "m", "n", "\udcff", "\udcfe", "é" * 125, "é" * 124 + "n"]
     for hidden in (aside_of, part_of):
         assert len({hidden(Path("folder", name)) for name in names}) == len(names)
 
 
 def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
-    """A name that can be foreseen could be a link to someone's file."""
+    """At a predictable name, an attacker could place a link to another file."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".file.tmp").symlink_to("victim")
@@ -50,7 +50,7 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-def test_a_file_that_is_replaced_keeps_its_mode(mode: int, tmp_path: Path) -> None:
+def test_a_replaced_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(mode)
@@ -58,7 +58,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(mode: int, tmp_path: Path) -> No
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-def test_a_new_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
+def test_a_new_file_gets_the_default_mode(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         (tmp_path / "plain").touch()
@@ -69,7 +69,7 @@ def test_a_new_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_of_two_writers_each_writes_a_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_each_write_a_complete_file(tmp_path: Path) -> None:
     path, contents = tmp_path / "file", [bytes([i]) * 100_000 for i in range(4)]
     errors: list[BaseException] = []
 
@@ -78,7 +78,7 @@ def test_of_two_writers_each_writes_a_whole_file(tmp_path: Path) -> None:
             for _ in range(20):
                 replace_file(path, content)
                 assert path.read_bytes() in contents
-        except BaseException as error:  # noqa: BLE001 - a thread's own would be lost
+        except BaseException as error:  # noqa: BLE001 - an exception in a thread would be lost
             errors.append(error)
 
     threads = [threading.Thread(target=write, args=(content,)) for content in contents]
@@ -93,7 +93,7 @@ def test_of_two_writers_each_writes_a_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "is_fatal"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)]
 )
-def test_a_file_system_that_cannot_sync_a_folder_is_no_error(
+def test_a_file_system_that_cannot_sync_folders_is_accepted(
     number: int, *, is_fatal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.fsync
@@ -140,10 +140,10 @@ move_folder(Path("new"), Path("folder").absolute())
 
 
 @pytest.mark.parametrize(("point", "left"), [(0, "old"), (1, "old"), (2, "new"), (3, "new")])
-def test_killed_while_a_folder_is_replaced_the_old_or_the_new_is_left(
+def test_a_kill_while_replacing_a_folder_leaves_the_old_or_the_new_one(
     point: int, left: str, tmp_path: Path
 ) -> None:
-    """Before the old one is put aside, before the new one has its name, before the old one goes."""
+    """Killed before the old is put aside, before the new is moved, before the old is removed."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
@@ -156,7 +156,7 @@ def test_killed_while_a_folder_is_replaced_the_old_or_the_new_is_left(
     assert names == {"folder"} | ({"new"} if left == "old" else set())
 
 
-def test_a_line_is_added_behind_what_is_there(tmp_path: Path) -> None:
+def test_append_line_appends_and_truncate_removes(tmp_path: Path) -> None:
     path = tmp_path / "log"
     files.append_line(path, "one")
     files.append_line(path, "two")

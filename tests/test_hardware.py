@@ -1,4 +1,4 @@
-"""How much of a computer a process may use."""
+"""The number of cores that a process may use."""
 
 import json
 import os
@@ -12,12 +12,14 @@ from conftest import environment
 from charlstm import hardware
 from charlstm.hardware import usable_cores
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS has neither of the two")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="macOS has neither affinity nor cgroups"
+)
 
 
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Return the folder of the cgroups of a computer with 8 cores."""
+    """Return the cgroup folder of a simulated computer with 8 cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(hardware, "OWN_CGROUP", tmp_path / "own")
@@ -35,14 +37,14 @@ def limit(folder: Path, content: str) -> None:
     [
         ("max 100000", "max 100000", 8),
         ("300000 100000", "max 100000", 3),
-        ("250000 100000", "max 100000", 3),  # the time of two and a half
-        ("max 100000", "200000 100000", 2),  # of all that the cgroup above has
+        ("250000 100000", "max 100000", 3),  # 2.5 cores, rounded up
+        ("max 100000", "200000 100000", 2),  # limited by the parent cgroup
         ("10000 100000", "max 100000", 1),
         ("nonsense", "", 8),
         ("900000 100000", "max 100000", 8),
     ],
 )
-def test_a_quota_is_that_of_the_cgroup_or_of_one_above_it(
+def test_the_lowest_quota_of_a_cgroup_and_its_ancestors_applies(
     own: str, parent: str, expected: int, cores: Path
 ) -> None:
     (cores.parent / "own").write_text("0::/job/step\n")
@@ -51,7 +53,7 @@ def test_a_quota_is_that_of_the_cgroup_or_of_one_above_it(
     assert usable_cores() == expected
 
 
-def test_a_quota_of_the_older_kind_counts_as_well(cores: Path) -> None:
+def test_quotas_of_cgroups_version_1_apply_as_well(cores: Path) -> None:
     (cores.parent / "own").write_text("12:memory:/job\n3:cpu,cpuacct:/job\n")
     folder = cores / "cpu" / "job"
     folder.mkdir(parents=True)
@@ -61,13 +63,13 @@ def test_a_quota_of_the_older_kind_counts_as_well(cores: Path) -> None:
         assert usable_cores() == expected
 
 
-def test_without_cgroups_it_is_the_affinity(cores: Path) -> None:
+def test_without_cgroups_the_affinity_applies(cores: Path) -> None:
     assert usable_cores() == 8
     assert cores.exists()
 
 
-def test_the_program_counts_the_cores_that_it_may_use() -> None:
-    """Of a process that may run on one, as under ``taskset``: device, doctor and groups of rows."""
+def test_the_program_uses_only_the_cores_of_its_affinity() -> None:
+    """With one core, as under ``taskset``: groups of rows, recorded versions, and device."""
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "from charlstm.network.recurrence import _groups; from charlstm.training.clock import"

@@ -1,4 +1,4 @@
-"""Every input that ever broke the program, replayed: ``inputs/cases.json`` says what each gives."""
+"""Inputs that once broke the program; ``inputs/cases.json`` has the expected results."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ WEIGHTS = HERE / "earlier" / "format-1" / "gru.weights.h5"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["command"])
-def test_an_input_that_broke_it_is_one_line(case: dict[str, Any], tmp_path: Path) -> None:
+def test_an_input_that_broke_the_program_is_one_line(case: dict[str, Any], tmp_path: Path) -> None:
     for path in INPUTS.iterdir():
         (tmp_path / path.name).symlink_to(path)
     before = {path.name for path in tmp_path.iterdir()}

@@ -63,7 +63,7 @@ def test_logits_equal_the_oracle(read: Checkpoint, weights: Path) -> None:
 
 @pytest.mark.parametrize("prime", ["t", "the cell ", LONG])
 @pytest.mark.parametrize("temperature", [0, 0.5, 1])
-def test_the_text_is_the_oracles(
+def test_the_text_equals_the_oracles(
     prime: str, temperature: float, read: Checkpoint, weights: Path
 ) -> None:
     expected = Oracle(weights).write(prime, 200, temperature, seed=5)
@@ -79,7 +79,7 @@ def test_chunks_do_not_change_the_text(
     assert write(read, LONG, 90, 1) == expected
 
 
-def test_the_first_piece_is_short_and_later_ones_fill_a_call(read: Checkpoint) -> None:
+def test_the_first_chunk_is_short_and_later_ones_are_full(read: Checkpoint) -> None:
     pieces = Sampler(read, on_gpu=False).sample(
         read.vocabulary.encode("t"), 2000, temperature=1, seed=1
     )
@@ -87,19 +87,19 @@ def test_the_first_piece_is_short_and_later_ones_fill_a_call(read: Checkpoint) -
     assert (sizes[0], max(sizes), sum(sizes)) == (FIRST_CHUNK, CHUNK, 2000)
 
 
-def test_the_loop_is_traced_once_whatever_is_read_and_drawn(read: Checkpoint) -> None:
+def test_the_loop_is_traced_only_once(read: Checkpoint) -> None:
     sampler = Sampler(read, on_gpu=False)
     for prime, length, temperature in (("t", 1, 0), (LONG, 70, 0.5), ("the", 40, 1)):
         ids = read.vocabulary.encode(prime)
         assert list(sampler.sample(ids, length, temperature=temperature, seed=1))
-    assert sampler._chunk.experimental_get_tracing_count() == 1  # noqa: SLF001 - TensorFlow counts
+    assert sampler._chunk.experimental_get_tracing_count() == 1  # noqa: SLF001 - the count is TensorFlow's
 
 
-def test_a_longer_text_begins_with_the_shorter(read: Checkpoint) -> None:
+def test_a_longer_text_starts_with_the_shorter_one(read: Checkpoint) -> None:
     assert write(read, "the", 300, 1).startswith(write(read, "the", 45, 1))
 
 
-def test_nothing_is_left_of_the_text_before(read: Checkpoint) -> None:
+def test_a_new_text_starts_from_a_fresh_state(read: Checkpoint) -> None:
     sampler = Sampler(read, on_gpu=False)
     ids = read.vocabulary.encode("gate")
     first, second = (
@@ -110,12 +110,12 @@ def test_nothing_is_left_of_the_text_before(read: Checkpoint) -> None:
 
 
 def compiled(filters: dict[str, Any]) -> Any:
-    """Return ``draw`` as the loop has it."""
+    """Return ``draw``, compiled as in the generation loop."""
     return tf.function(partial(draw, filters=Filters(**filters)), jit_compile=True)
 
 
 @pytest.mark.parametrize("filters", FILTERS)
-def test_frequencies_of_draws_follow_the_softmax_of_what_is_left(filters: dict[str, Any]) -> None:
+def test_frequencies_follow_the_filtered_softmax(filters: dict[str, Any]) -> None:
     logits, count = np.array([2.0, -1.0, 0.5, 0.5, -3.0]), 100_000
     for temperature in (0.5, 1.0, 2.0):
         rows = tf.constant(np.tile(logits, (count, 1)), tf.float32)
@@ -131,23 +131,23 @@ def test_frequencies_of_draws_follow_the_softmax_of_what_is_left(filters: dict[s
 
 
 @pytest.mark.parametrize("filters", [f for f in FILTERS if f])
-def test_filters_leave_what_the_oracles_leave(filters: dict[str, Any]) -> None:
-    """With weights that are equal in places, in rows that differ."""
+def test_filters_keep_the_same_ids_as_the_oracle(filters: dict[str, Any]) -> None:
+    """Rows differ, and some weights within a row are equal."""
     logits = np.round(np.random.default_rng(4).normal(0, 2, (500, 9)), 1)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     found = tf.function(Filters(**filters).apply, jit_compile=True)(tf.constant(weights))
     assert np.array_equal(found, [left(row, **filters) for row in weights])
 
 
-def test_what_just_reaches_a_limit_is_left() -> None:
+def test_an_id_exactly_at_a_limit_is_kept() -> None:
     weights = tf.constant([[0.25, 1, 0.25, 0.5]], tf.float64)
     for filters in (Filters(top_p=0.75), Filters(min_p=0.5), Filters(top_k=2)):
         assert np.array_equal(filters.apply(weights), [[0, 1, 0, 0.5]])
-    assert np.array_equal(Filters(top_p=0.76).apply(weights), [[0.25, 1, 0, 0.5]])  # the lower id
+    assert np.array_equal(Filters(top_p=0.76).apply(weights), [[0.25, 1, 0, 0.5]])  # lower id first
 
 
-def test_filters_that_leave_everything_change_no_bit() -> None:
-    rows = np.random.default_rng(5).normal(0, 30, (20_000, 7))  # some weigh next to nothing
+def test_filters_that_exclude_nothing_change_nothing() -> None:
+    rows = np.random.default_rng(5).normal(0, 30, (20_000, 7))  # some weights are tiny
     rows = tf.constant(rows, tf.float32)
     numbers = uniforms(1, 0).random(20_000)
     numbers[:100] = 0
@@ -158,7 +158,7 @@ def test_filters_that_leave_everything_change_no_bit() -> None:
 
 
 @pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 1e-320}])
-def test_where_one_is_left_it_is_as_at_temperature_0(filters: dict[str, Any]) -> None:
+def test_a_filter_that_keeps_one_id_is_like_temperature_0(filters: dict[str, Any]) -> None:
     rows = tf.constant(np.random.default_rng(6).integers(0, 4, (5000, 7)), tf.float32)
     numbers = uniforms(2, 0).random(5000)
     likeliest = compiled({})(rows, numbers, tf.constant(0.0, tf.float64))
@@ -166,14 +166,14 @@ def test_where_one_is_left_it_is_as_at_temperature_0(filters: dict[str, Any]) ->
     assert np.array_equal(likeliest, drawn)
 
 
-def test_what_weighs_nothing_is_never_drawn() -> None:
+def test_an_id_with_weight_0_is_never_drawn() -> None:
     logits = tf.constant([[-1e4, 0.0, -1e4, 0.0, -1e4]])
     for number, expected in ((0.0, 1), (0.5, 3), (np.nextafter(1, 0), 3)):
         assert int(draw(logits, tf.constant([number], tf.float64), 1.0)[0]) == expected
 
 
-def test_what_weighs_nothing_is_not_drawn_where_sums_round_differently_behind_it() -> None:
-    """Compiled, a sum over many can grow where nothing is added: by numbers that fall in there."""
+def test_an_id_with_weight_0_is_not_drawn_where_cumulative_sums_round_up() -> None:
+    """A compiled cumsum can grow by rounding at a weight of 0; these numbers hit that gap."""
     source, shape = np.random.default_rng(0), (200, 1000)
     logits = np.where(source.random(shape) < 0.3, source.normal(0, 2, shape), -1e4)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
@@ -191,7 +191,7 @@ def test_what_weighs_nothing_is_not_drawn_where_sums_round_differently_behind_it
 @pytest.mark.parametrize(
     ("length", "cuts"),
     [
-        (5, []),  # a longer one would be too long to tell what became of its start
+        (5, []),  # short, since a longer prime would hide an error at its start
         (40, [1, 31, 32, 33]),
         (40, [FIRST_CHUNK - 1, FIRST_CHUNK, FIRST_CHUNK + 1]),
         (1000, []),
@@ -200,7 +200,7 @@ def test_what_weighs_nothing_is_not_drawn_where_sums_round_differently_behind_it
         (1000, range(1, 1000)),
     ],
 )
-def test_a_prime_in_pieces_leaves_the_same_state(
+def test_a_prime_read_in_parts_leaves_the_same_state(
     length: int, cuts: Sequence[int], read: Checkpoint
 ) -> None:
     ids = np.random.default_rng(7).integers(0, len(read.vocabulary), length).astype(np.int32)
@@ -216,7 +216,7 @@ def test_a_prime_in_pieces_leaves_the_same_state(
         assert_allclose(one, other, atol=1e-5)
 
 
-def test_nats_are_those_of_the_plain_softmax(read: Checkpoint, weights: Path) -> None:
+def test_nats_are_under_the_plain_softmax(read: Checkpoint, weights: Path) -> None:
     ids = read.vocabulary.encode("the ")
     sampler = Sampler(read, on_gpu=False, filters=Filters(top_k=5))
     drawn = [*sampler.sample(ids, 100, temperature=0.7, seed=1)]
@@ -225,8 +225,8 @@ def test_nats_are_those_of_the_plain_softmax(read: Checkpoint, weights: Path) ->
     assert_allclose(nats, Oracle(weights).nats("the " + text)[3:], atol=1e-4)
 
 
-def test_a_text_can_be_gone_on_with(read: Checkpoint) -> None:
-    """What is read and written in turns is as if it had been read in one piece."""
+def test_reading_and_writing_can_alternate(read: Checkpoint) -> None:
+    """The final state is the same as after reading the whole text at once."""
     sampler = Sampler(read, on_gpu=False)
     sampler.begin(read.vocabulary.encode("the "), seed=3)
     parts = ["the "]
@@ -240,24 +240,24 @@ def test_a_text_can_be_gone_on_with(read: Checkpoint) -> None:
         assert_allclose(one, other, atol=1e-5)
 
 
-def test_extreme_numbers_draw_the_first_and_the_last_possible_id() -> None:
+def test_extreme_numbers_draw_the_first_and_the_last_id() -> None:
     logits = tf.constant([[0.0, 1.0, 2.0]])
     for number, expected in ((0.0, 0), (np.nextafter(1, 0), 2)):
         assert int(draw(logits, tf.constant([number], tf.float64), 1.0)[0]) == expected
 
 
-def test_temperature_0_takes_the_first_of_equals() -> None:
+def test_temperature_0_draws_the_first_of_equals() -> None:
     assert int(draw(tf.constant([[0.0, 3, 3, 1]]), tf.constant([0.9], tf.float64), 0.0)[0]) == 1
 
 
-def test_uniforms_are_a_function_of_seed_stream_and_place() -> None:
+def test_uniforms_depend_on_seed_stream_and_position_only() -> None:
     whole = uniforms(9, 2).random(100)
     pieces = uniforms(9, 2)
     assert np.array_equal(whole, [pieces.random() for _ in range(100)])
     assert whole[0] not in (uniforms(9, 1).random(), uniforms(8, 2).random())
 
 
-def test_the_command_writes_the_prime_and_the_oracles_text(
+def test_the_command_prints_the_prime_and_the_oracles_text(
     charlstm_process: Run, weights: Path
 ) -> None:
     done = charlstm_process(
@@ -267,8 +267,8 @@ def test_the_command_writes_the_prime_and_the_oracles_text(
     assert done.stdout.decode() == LONG + Oracle(weights).write(LONG, 60, 0, seed=0)
 
 
-def test_a_prime_file_is_read_and_a_text_ends_at_its_stop(charlstm: Run, weights: Path) -> None:
-    """The stop straddles two chunks; what is not known is left out; filters are the oracle's."""
+def test_a_prime_file_a_stop_text_and_filters_work_together(charlstm: Run, weights: Path) -> None:
+    """The stop text spans two chunks, and unknown characters of the prime are skipped."""
     expected = Oracle(weights).write(LONG, 100, 0.8, 5, top_k=9, top_p=0.95, min_p=0.01)
     stop = expected[FIRST_CHUNK - 2 : FIRST_CHUNK + 3]
     assert expected.index(stop) == FIRST_CHUNK - 2
@@ -280,12 +280,14 @@ def test_a_prime_file_is_read_and_a_text_ends_at_its_stop(charlstm: Run, weights
     )
     assert done.stdout.decode() == expected[: FIRST_CHUNK - 2]
     assert lines_of(done.stderr)[0] == (
-        "-: left out 2 of what the model has never seen: '☃' (U+2603) at character 1"
+        "-: skipped 2 characters outside the vocabulary: '☃' (U+2603) at character 1"
     )
 
 
 @pytest.mark.parametrize("length", [0, 70])
-def test_samples_are_whole_and_each_the_oracles(length: int, charlstm: Run, weights: Path) -> None:
+def test_each_of_several_samples_equals_the_oracles(
+    length: int, charlstm: Run, weights: Path
+) -> None:
     done = charlstm(
         *("sample", weights, "--prime", "gate", "--separator", "* * *"),
         *f"--samples 3 --length {length} --seed 6".split(),
@@ -295,10 +297,10 @@ def test_samples_are_whole_and_each_the_oracles(length: int, charlstm: Run, weig
     assert len(set(texts)) == (3 if length else 1)
 
 
-def test_json_in_a_file_says_all_of_each_text(
+def test_json_describes_each_sample(
     charlstm: Run, weights: Path, read: Checkpoint, tmp_path: Path
 ) -> None:
-    """The nats of a text are the score of prime and text less that of the prime."""
+    """The nats of a sample are the nats of prime and sample minus those of the prime."""
     texts = [Oracle(weights).write("gate ", 90, 0.9, seed=6, stream=i) for i in range(2)]
     stop = texts[0][40:46]
     assert stop not in texts[1]
@@ -330,7 +332,7 @@ def test_json_in_a_file_says_all_of_each_text(
         }
 
 
-def test_json_is_one_line_of_ascii_whatever_is_drawn(charlstm: Run, indifferent: Path) -> None:
+def test_json_is_one_line_of_ascii(charlstm: Run, indifferent: Path) -> None:
     done = charlstm("sample", indifferent, "--prime", STRANGE[1:], *"--json --length 600".split())
     assert done.stdout.isascii()
     (line,) = done.stdout.decode().splitlines()
@@ -340,8 +342,8 @@ def test_json_is_one_line_of_ascii_whatever_is_drawn(charlstm: Run, indifferent:
     assert found["nats"] == pytest.approx(600 * math.log(len(STRANGE)), rel=1e-5)
 
 
-def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path) -> None:
-    """Without the colours, the text is the same."""
+def test_only_a_terminal_gets_colours(charlstm: Run, weights: Path) -> None:
+    """Apart from the colours, the text is the same."""
     options = f"sample {weights} --prime the --length 40 --seed 1 --color".split()
     plain = charlstm(*options).stdout.decode()
     assert "\x1b" not in plain
@@ -349,7 +351,7 @@ def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path)
     assert code == 0
     assert re.search(r"\x1b\[38;5;16;48;5;\d+m", coloured)
     bare = re.sub(r"\x1b\[[\d;]+m", "", coloured)
-    assert bare.endswith("\n")  # a terminal's line is ended
+    assert bare.endswith("\n")  # on a terminal, the output ends with a newline
     assert plain.replace("\n", "\r\n") in bare
 
 
@@ -357,7 +359,7 @@ def test_only_a_terminal_that_wants_it_is_coloured(charlstm: Run, weights: Path)
     ("name", "value", "coloured"),
     [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)],
 )
-def test_a_terminal_can_refuse_colours(
+def test_the_environment_can_disable_colours(
     name: str, value: str, *, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = os.openpty()
@@ -370,12 +372,12 @@ def test_a_terminal_can_refuse_colours(
     os.close(ours)
 
 
-def test_without_a_prime_a_newline_opens_and_is_not_shown(charlstm: Run, weights: Path) -> None:
+def test_without_a_prime_the_text_follows_a_hidden_newline(charlstm: Run, weights: Path) -> None:
     done = charlstm("sample", weights, *"--length 50 --seed 4".split())
     assert done.stdout.decode() == Oracle(weights).write("\n", 50, 1, seed=4)
 
 
-def test_a_fresh_seed_is_named_and_repeats_the_text(charlstm: Run, weights: Path) -> None:
+def test_a_random_seed_is_reported_and_repeats_the_text(charlstm: Run, weights: Path) -> None:
     first = charlstm("sample", weights, "--length", "40")
     named = re.search(r"seed (\d+)", first.stderr.decode())
     assert named

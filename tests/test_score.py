@@ -18,10 +18,10 @@ def weights(trained: Path) -> Path:
     return trained / "epoch-002.weights.h5"
 
 
-def test_the_score_is_the_oracles_and_prints_a_table(
+def test_the_score_equals_the_oracles(
     charlstm: Run, trained: Path, weights: Path, text: str
 ) -> None:
-    """From standard input, longer than a window; two characters are not known."""
+    """The text is from standard input, longer than a window, and has two unknown characters."""
     part = text[:1500]
     done = charlstm(
         *("score", trained, "-", "--epoch", "2", "--unknown", "skip"),
@@ -35,11 +35,11 @@ def test_the_score_is_the_oracles_and_prints_a_table(
     assert float(rows[0][1]) == pytest.approx(bits, abs=1e-4)
     assert [value for _, value in rows[2:]] == ["1,499", "2", "1"]
     assert lines_of(done.stderr)[1].startswith(
-        "-: left out 2 of what the model has never seen: '☃'"
+        "-: skipped 2 characters outside the vocabulary: '☃'"
     )
 
 
-def test_side_by_side_it_is_what_validation_computes(
+def test_a_score_in_lanes_equals_the_validation_loss(
     charlstm: Run, weights: Path, text: str, tmp_path: Path
 ) -> None:
     whole = text * 6  # enough for more than one lane
@@ -75,7 +75,7 @@ def test_side_by_side_it_is_what_validation_computes(
 def test_an_indifferent_model_scores_log2_of_its_vocabulary(
     charlstm: Run, indifferent: Path
 ) -> None:
-    """A line without a prediction has no mean."""
+    """The first line, which has no predictions, has no mean."""
     text = "\n\n" + STRANGE + "\n" + STRANGE
     done = charlstm("score", indifferent, "-", "--per-line", given=text.encode())
     heading, *lines = done.stdout.decode().splitlines()

@@ -3,22 +3,22 @@
     model = charlstm.load("checkpoints/input")
     print("".join(model.sample("LSTM based")))
 
-The letters that stand for sizes in docstrings and comments, everywhere:
+Letters for sizes, in all docstrings and comments:
 
-- B: rows of a batch, also called lanes; each lane is one contiguous piece of the text.
-- T: characters of a window (``sequence_length``).
-- S: steps of an epoch.
-- V: characters of the vocabulary.
-- U: units of a layer.
+- B: batch size. The rows of a batch are called lanes; each lane is a contiguous stretch of text.
+- T: characters per window (``sequence_length``).
+- S: steps per epoch.
+- V: characters in the vocabulary.
+- U: units per layer.
 - L: layers.
-- N: characters of a text.
+- N: characters in a text.
 
-Ids are what characters become: the id of a character is its index in the vocabulary.
+The id of a character is its index in the vocabulary.
 """
 
 from charlstm.version import __version__
 
-TYPE_CHECKING = False  # without the import of typing, which takes longer than all of this
+TYPE_CHECKING = False  # importing typing would take longer than the rest of this module
 
 __all__ = ["CharlstmError", "Model", "__version__", "load", "train"]
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Import the Python interface when it is first used: it takes numpy and HDF5."""
+        """Import the Python interface on first use: it imports numpy and HDF5."""
         if name in __all__:
             from charlstm import api
 

@@ -1,4 +1,4 @@
-"""``python -m charlstm``: the same program as the ``charlstm`` command."""
+"""``python -m charlstm`` runs the ``charlstm`` command."""
 
 from charlstm.cli import main
 

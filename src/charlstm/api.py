@@ -1,6 +1,6 @@
-"""charlstm from Python: load a model and sample, score and export it; train one.
+"""The Python interface: train or load a model, then sample from it, score texts or export it.
 
-These are the verbs of the command line, without a terminal. Errors are CharlstmError.
+Its functions correspond to the commands, and raise CharlstmError.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from charlstm.text.reading import read_ids
 from charlstm.text.source import text_in_memory
 from charlstm.training.settings import Request
 
-if TYPE_CHECKING:  # for real only when a model computes: TensorFlow
+if TYPE_CHECKING:  # imports TensorFlow, so at run time only once a model computes
     from collections.abc import Generator, Iterator
 
     from charlstm.architecture import ModelConfig
@@ -45,11 +45,12 @@ __all__ = ["CharlstmError", "Model", "load", "train"]
 
 
 def load(path: str | Path | None = None, *, epoch: str | int | None = None) -> Model:
-    """Return the model of a run folder, at its best epoch, or of one weights file.
+    """Load a model from a run folder or a weights file.
 
-    Without a path it is the newest run under ``checkpoints/``. ``epoch`` is best, last or a number.
+    The default is the newest run under ``checkpoints/``. ``epoch`` selects an epoch of the run:
+    best (the default), last or a number.
 
-    Raises CharlstmError if there is none, or it is not good.
+    Raises CharlstmError if there is no model, or its file is damaged.
     """
     named = None if path is None else str(path)
     return Model(*load_checkpoint(named, None if epoch is None else str(epoch)))
@@ -60,11 +61,11 @@ def train(
 ) -> Generator[Report, None, Path]:
     """Train a model on a text file; yield a report for each step and each epoch.
 
-    ``options`` are those of ``charlstm train``, spelled as in TOML (``batch_size=64``); ``config``
-    is a TOML file or the name of a shipped preset. The training goes on as long as reports are
-    asked for; the generator's return value is the folder of the run.
+    ``options`` are those of ``charlstm train``, spelled as in TOML (``batch_size=64``). ``config``
+    is a TOML file or the name of a shipped preset. Training advances only while you iterate; the
+    generator returns the run folder.
 
-    Raises CharlstmError for options, a text, a folder or a device that it cannot have.
+    Raises CharlstmError for invalid options, an unusable text or folder, or an unavailable device.
     """
     saved = read_config(config, RECORDS) if config else {}
     request = Request(str(text), checked(options, RECORDS), config, saved)
@@ -74,7 +75,7 @@ def train(
 
 
 class Model:
-    """A trained model; ``path`` is the weights file that it was read from."""
+    """A trained model, loaded from the weights file ``path``."""
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
         self.path = path
@@ -83,17 +84,17 @@ class Model:
 
     @property
     def vocabulary(self) -> str:
-        """The characters that it knows, sorted; that at index i has id i."""
+        """The characters of the model, sorted; the id of a character is its index."""
         return self._checkpoint.vocabulary.characters
 
     @property
     def epoch(self) -> int:
-        """The epoch of its training that its weights are of."""
+        """The training epoch of the weights."""
         return self._checkpoint.epoch
 
     @property
     def config(self) -> ModelConfig:
-        """Its architecture."""
+        """The architecture of the model."""
         return self._checkpoint.model
 
     def sample(
@@ -105,12 +106,12 @@ class Model:
         seed: int | None = None,
         **filters: Any,
     ) -> Iterator[str]:
-        """Yield, in pieces, what the model goes on with from a prime: ``length`` characters.
+        """Generate ``length`` characters that continue a prime, and yield them in chunks.
 
         ``length`` can be ``math.inf``. ``filters`` are top_k, top_p and min_p. The same ``seed``
-        gives the same text, that of ``charlstm sample``; without one it is another each time.
+        gives the same text, here and in ``charlstm sample``; by default, the seed is random.
 
-        Raises CharlstmError for a prime with characters that the model does not know.
+        Raises CharlstmError for invalid options, or a prime with characters outside the vocabulary.
         """
         from charlstm.drawing import Filters
 
@@ -123,7 +124,8 @@ class Model:
         opening = text_in_memory("the prime", prime or vocabulary.opening())
         ids, _ = read_ids(opening, vocabulary, "error")
         seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
-        # One that writes another text cannot write this one meanwhile; a new one must be compiled.
+        # A sampler can generate only one text at a time. Idle ones are reused, since a new one has
+        # to be compiled.
         sampler = self._idle[kept].pop() if self._idle[kept] else self._sampler(kept)
         try:
             for piece in sampler.sample(ids, length, temperature=temperature, seed=seed):
@@ -132,10 +134,10 @@ class Model:
             self._idle[kept].append(sampler)
 
     def score(self, text: str, *, guesses: int = 0, **options: Any) -> Score:
-        """Return how well the model predicts a text: every character but the first.
+        """Measure how well the model predicts each character of a text but the first.
 
-        ``options`` are batch_size, unknown and per_line, as of ``charlstm score``. With ``guesses``
-        the score has details of each character, and so many of the likeliest.
+        ``options`` are batch_size, unknown and per_line of ``charlstm score``. If ``guesses`` is
+        not 0, the score has details of each character, with that number of most likely characters.
 
         Raises CharlstmError for a text of fewer than 2 characters, or with unknown ones.
         """
@@ -143,11 +145,11 @@ class Model:
         return score(self._checkpoint, text_in_memory("the text", text), how, guesses=guesses)
 
     def export(self, format: str, path: str | Path, **options: Any) -> Exported:  # noqa: A002 - the option's name
-        """Write the model for another runtime, checked against it.
+        """Export the model to another runtime, and compare the export with the model.
 
-        ``format`` and ``options``, precision and overwrite, are those of ``charlstm export``.
+        ``format`` and ``options`` (precision, overwrite) are those of ``charlstm export``.
 
-        Raises CharlstmError if something is missing, the path is taken, or the two disagree.
+        Raises CharlstmError if a package is missing, the path exists, or the export disagrees.
         """
         kind = ExportOptions(**checked({"format": format, **options}, [ExportOptions]))
         return export(self._checkpoint, ExportRequest(kind, Path(path)))

@@ -1,6 +1,6 @@
-"""What a model is made of: its options, its cells, the names and shapes of its weights.
+"""The architecture of a model: its options, its cells, the names and shapes of its weights.
 
-Light: no TensorFlow and no numpy, so that a weights file can be described without them.
+Imports neither TensorFlow nor numpy, so that commands can describe a weights file at once.
 """
 
 import math
@@ -18,11 +18,11 @@ MAX_LAYERS = 255
 
 @dataclass(frozen=True)
 class CellKind:
-    """A kind of recurrent cell, as Keras has it.
+    """A type of recurrent cell, as Keras implements it.
 
-    ``keras_name`` is what Keras calls its layers in a weights file. ``gates`` lie side by side in
-    a kernel, in Keras's order; ``bias_rows`` is () for one bias, (2,) for one of the input's and
-    one of the recurrent product. ``states`` are h and, of an LSTM, c.
+    ``keras_name`` is Keras's name for its layers in a weights file. The kernel concatenates
+    ``gates`` gates, in Keras's order. ``bias_rows`` is () for a single bias, or (2,) for one bias
+    of the input product and one of the recurrent product. ``states`` are h and, in an LSTM, c.
     """
 
     keras_name: str
@@ -40,36 +40,34 @@ CELLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The architecture: what the weights must fit."""
+    """The options that define the shapes of the weights, and dropout."""
 
-    cell: str = option("lstm", "What the layers consist of.", choices=tuple(CELLS))
+    layers: int = option(3, "Number of recurrent layers.", low=1, high=MAX_LAYERS, heading="Model")
+    units: int = option(512, "Units per layer.", low=1)
+    cell: str = option("lstm", "Type of recurrent cell.", choices=tuple(CELLS))
     activation: str | None = option(
-        None, "Of cells of {cell} rnn; by default, tanh.", choices=("tanh", "relu")
+        None, "Activation of {cell} rnn; by default, tanh.", choices=("tanh", "relu")
     )
-    units: int = option(512, "Units of each layer.", low=1)
-    layers: int = option(3, "Recurrent layers.", low=1, high=MAX_LAYERS)
-    dropout: float = option(
-        0.2, "Share of each layer's outputs dropped in training.", low=0, high=1, open_ends="high"
-    )
+    dropout: float = option(0.2, "Dropout rate after each layer.", low=0, high=1, open_ends="high")
 
     @property
     def kind(self) -> CellKind:
-        """What its cells are made of."""
+        """The type of its cells."""
         return CELLS[self.cell]
 
     def problem(self) -> str:
-        """Say in words what does not go together; empty if all does."""
+        """Say which options contradict each other; empty if none do."""
         if self.activation and self.cell != "rnn":
-            return f"activation {self.activation} is for cells of kind rnn, not {self.cell}"
+            return f"activation {self.activation} needs an rnn cell, not {self.cell}"
         return ""
 
 
 @dataclass(frozen=True)
 class LayerWeights(Generic[Item]):
-    """One thing for each weight of a recurrent layer: an array, a shape, a name.
+    """One item per weight of a recurrent layer: an array, a shape or a name.
 
-    The arrays are kernel (V or U, nU), recurrent kernel (U, nU) and bias (nU) or (2, nU), where n
-    gates lie side by side.
+    The arrays are kernel (V or U, nU), recurrent kernel (U, nU) and bias (nU) or (2, nU), for a
+    cell with n gates.
     """
 
     kernel: Item
@@ -79,7 +77,7 @@ class LayerWeights(Generic[Item]):
 
 @dataclass(frozen=True)
 class Weights(Generic[Item]):
-    """One thing for each weight of a model; iterated over in the order of a weights file.
+    """One item per weight of a model, iterated over in the order of a weights file.
 
     The arrays are those of the layers, then dense_kernel (U, V) and dense_bias (V).
     """
@@ -95,13 +93,13 @@ class Weights(Generic[Item]):
 
     @staticmethod
     def of(items: Iterable[Other]) -> "Weights[Other]":
-        """Return the record of items in the order of a weights file."""
+        """Make a record of items that are in the order of a weights file."""
         *rest, kernel, bias = items
         layers = (LayerWeights(*rest[first : first + 3]) for first in range(0, len(rest), 3))
         return Weights(tuple(layers), kernel, bias)
 
     def map(self, function: Callable[[Item], Other]) -> "Weights[Other]":
-        """Return the record of what a function makes of each item."""
+        """Apply a function to each item."""
         return Weights.of(map(function, self))
 
     def named(self) -> dict[str, Item]:

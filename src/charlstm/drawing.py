@@ -1,4 +1,4 @@
-"""One draw from a distribution: filters, the draw itself, the random numbers. Knows no model."""
+"""Draw ids from logits: filters, the draw and its random numbers. Knows no model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,11 @@ from charlstm.network.backend import tf
 
 @dataclass(frozen=True)
 class Filters:
-    """What of a distribution can be drawn; each works on what the one before it left.
+    """Limits on the ids that can be drawn, applied one after another.
 
-    ``top_k``: so many of the likeliest characters. ``top_p``: the fewest of the likeliest whose
-    mass reaches this share. ``min_p``: those at least so likely, relative to the likeliest. Of
-    equally likely ones, the lower id is the likelier.
+    ``top_k``: keep the k most likely ids. ``top_p``: keep the smallest set of most likely ids
+    whose total probability reaches this fraction. ``min_p``: keep ids with at least this
+    probability, relative to the most likely id. Among equals, the lower id ranks as more likely.
     """
 
     top_k: int | None = None
@@ -22,13 +22,13 @@ class Filters:
     min_p: float | None = None
 
     def apply(self, weights: Any) -> Any:
-        """Return weights (B, V), of which the largest of a row is 1, with 0 for what is left out.
+        """Return weights (B, V), whose row maximum is 1, with the excluded ids set to 0.
 
-        Filters are known when the loop is traced: those that are not set cost nothing.
+        Filters are constants when the loop is traced, so filters that are not set cost nothing.
         """
         size = weights.shape[-1]
         count: Any = size if self.top_k is None else min(self.top_k, size)
-        # At 1 nothing goes, not even what is too small to change a sum.
+        # A top_p of 1 excludes nothing, not even weights too small to change the sum.
         share = None if self.top_p == 1 else self.top_p
         if count < size or share is not None:
             falling = tf.sort(weights, -1, "DESCENDING")[:, :count]
@@ -37,9 +37,9 @@ class Filters:
                 before = tf.cumsum(falling, -1, exclusive=True)
                 reached = share * tf.reduce_sum(falling, -1, keepdims=True)
                 count = tf.reduce_sum(tf.cast(before < reached, tf.int32), -1, keepdims=True)
-                count = tf.maximum(count, 1)  # the tiniest share can be rounded to 0
+                count = tf.maximum(count, 1)  # a tiny share can round to 0
                 least = tf.gather(falling, count - 1, batch_dims=1)
-            # To find their places among equals costs less than to sort them with their ids.
+            # Ranking equal weights by position costs less than sorting weights with their ids.
             above, equal = weights > least, weights == least
             room = count - tf.reduce_sum(tf.cast(above, tf.int32), -1, keepdims=True)
             first = tf.cumsum(tf.cast(equal, tf.int32), -1) <= room
@@ -48,11 +48,11 @@ class Filters:
 
 
 def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = None) -> Any:
-    """Return an id for each row of logits (B, V) from its uniform number in [0, 1), shape (B,).
+    """Draw an id for each row of logits (B, V), using uniform numbers in [0, 1), shape (B,).
 
-    The id is the first, in vocabulary order, whose cumulative probability exceeds the number; at
-    temperature 0 it is the likeliest, the first of equals. In float64, so that the sums are the
-    same to the last id that matters on every device.
+    The id is the first, in vocabulary order, whose cumulative probability exceeds the number. At
+    temperature 0 it is the most likely id, the first among equals. Sums are in float64, so that
+    devices that round differently still draw the same id.
     """
     logits = tf.cast(logits, tf.float64)
     temperature = tf.convert_to_tensor(temperature, tf.float64)
@@ -60,7 +60,7 @@ def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = 
     weights = tf.exp((logits - tf.reduce_max(logits, -1, keepdims=True)) / divisor)
     if filters:
         weights = filters.apply(weights)
-    # Sums may round differently where nothing is added: what weighs 0 is left out by name.
+    # A compiled cumsum can grow by rounding where 0 is added, so weights of 0 are masked.
     cumulative = tf.where(weights > 0, tf.cumsum(weights, axis=-1), 0)
     above = cumulative > numbers[:, None] * tf.reduce_max(cumulative, -1, keepdims=True)
     drawn = tf.argmax(above, -1, output_type=tf.int32)
@@ -68,5 +68,5 @@ def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = 
 
 
 def uniforms(seed: int, stream: int) -> np.random.Generator:
-    """Return the numbers of one stream: the t-th draw of ``random()`` belongs to character t."""
+    """Return the random numbers of one stream: the t-th ``random()`` decides character t."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))

@@ -1,14 +1,14 @@
-"""What can go wrong and be put right by the user. Knows nothing else."""
+"""Errors that a user can fix. Imports nothing else of the package."""
 
 from collections.abc import Callable
 
 
 class CharlstmError(Exception):
-    """Say in one line what is wrong, where, and the way out. A bug is any other exception.
+    """Say in one line what is wrong, where, and how to fix it. Any other exception is a bug.
 
-    ``hint`` is the way out; an option stands in it as its name in braces, ``{batch_size}``.
-    ``option`` is the name of the option whose value is refused, if it is one. How an option is
-    written is up to whoever shows the error: the command line writes ``--batch-size``.
+    ``hint`` says how to fix it and refers to an option by its name in braces, ``{batch_size}``.
+    ``option`` is the name of the option whose value is invalid, if there is one. The caller that
+    shows the error decides how to write an option: the command line writes ``--batch-size``.
     """
 
     def __init__(self, problem: str, hint: str = "", *, option: str = "") -> None:
@@ -18,7 +18,7 @@ class CharlstmError(Exception):
         self.option = option
 
     def line(self, spell: Callable[[str], str]) -> str:
-        """Return the error in one line, with each option as ``spell`` writes it."""
+        """Return the error as one line; ``spell`` writes the names of options."""
         subject = f"{spell(self.option)}: " if self.option else ""
         return subject + self.problem + (f"; {spelled(self.hint, spell)}" if self.hint else "")
 
@@ -27,17 +27,17 @@ class CharlstmError(Exception):
 
 
 def spelled(template: str, spell: Callable[[str], str]) -> str:
-    """Return a text with each ``{option}`` as ``spell`` writes it."""
+    """Return ``template`` with each ``{option}`` replaced by ``spell(option)``."""
     return template.format_map(_Spelling(spell))
 
 
 def one_line(error: BaseException) -> str:
-    """Return what any exception says, in one line; if it says nothing, what it is."""
+    """Return the message of any exception as one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Spelling(dict[str, str]):
-    """A mapping of each name to how it is written."""
+    """Map every name to its spelling."""
 
     def __init__(self, spell: Callable[[str], str]) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""How well a model predicts a stream of ids: nats and bits per character. Knows no text."""
+"""Measure how well a model predicts a sequence of ids, in nats and bits per character.
+
+Knows ids only, no characters.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,12 +16,12 @@ from charlstm.network.model import CharacterModel
 from charlstm.run.history import bits_per_char
 from charlstm.text.source import Ids
 
-CHARACTERS_PER_LANE = 4096  # so few lane starts that what they cost stays below 0.005 nats
+CHARACTERS_PER_LANE = 4096  # long enough that starts without context cost below 0.005 nats
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The sum of nats over predicted characters; of none there is no mean."""
+    """The total loss over the predicted characters; without any, there is no mean."""
 
     nats: float
     characters: int
@@ -26,7 +29,7 @@ class Evaluation:
 
     @property
     def nats_per_char(self) -> float:
-        """The loss."""
+        """The loss in nats."""
         return self.nats / self.characters
 
     @property
@@ -37,11 +40,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model made of one window.
+    """The predictions for one window.
 
-    ``nats`` (B, T), float64, are those of the targets, 0 where there is none. ``spans`` has for
-    each lane its row, the index of its first target in the text, and how many there are.
-    ``guesses`` (B, T, K) are the ids of the likeliest characters, ``probabilities`` theirs.
+    ``nats`` (B, T), float64, is the loss of each target, 0 at positions without a target.
+    ``spans`` holds for each lane its row, the index of its first target in the text, and its
+    number of targets. ``guesses`` (B, T, K) are the ids of the K most likely characters, and
+    ``probabilities`` (B, T, K) their probabilities.
     """
 
     nats: NDArray[np.float64]
@@ -51,7 +55,7 @@ class Prediction:
 
 
 def default_lanes(count: int, batch_size: int) -> int:
-    """Return into how many lanes a text of so many ids is cut: min(B, N // 4096), at least 1."""
+    """Return the number of lanes for a text of ``count`` ids: min(B, N // 4096), at least 1."""
     return max(1, min(batch_size, count // CHARACTERS_PER_LANE))
 
 
@@ -63,9 +67,9 @@ def evaluate(
     lanes: int | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """Predict every id but the first, as ``predict`` does, and sum up.
+    """Return the total loss of predicting every id but the first, as ``predict`` does.
 
-    ``tick`` is called after each window; what it raises ends the evaluation.
+    ``tick`` is called after each window; an exception that it raises ends the evaluation.
     """
     lanes = lanes or default_lanes(len(ids), model.batch_size)
     nats = 0.0
@@ -78,17 +82,16 @@ def evaluate(
 def predict(
     model: CharacterModel, ids: Ids, *, sequence_length: int, lanes: int, guesses: int = 0
 ) -> Iterator[Prediction]:
-    """Predict every id but the first exactly once; leave the model's state as it was.
+    """Predict every id but the first exactly once; restore the model's state afterwards.
 
-    N ids make N - 1 predictions, cut into contiguous lanes, at most B, in their order; each lane
-    starts from a zero state. Rows and columns without a lane's character weigh 0. ``ids`` must be
-    two or more. ``guesses`` is K, how many of the likeliest characters are told.
+    N ids give N - 1 predictions, in at most B contiguous lanes, in order; each lane starts from a
+    zero state. Padding has weight 0. There must be at least two ids. ``guesses`` is K, the number
+    of most likely characters in each Prediction.
     """
     count = len(ids) - 1
     starts = [lane * count // lanes for lane in range(lanes + 1)]
-    lane_ids = [
-        ids[start : stop + 1] for start, stop in pairwise(starts)
-    ]  # the last: a target only
+    # The last id of a lane is only a target.
+    lane_ids = [ids[start : stop + 1] for start, stop in pairwise(starts)]
     state = model.state()
     model.reset_state()
     try:
@@ -111,7 +114,10 @@ def predict(
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
 def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any:
-    """Return the nats (B, T) of a window (B, T + 1), the likeliest ids, and how likely they are."""
+    """Return for a window (B, T + 1) the nats (B, T), and the K highest probabilities and ids.
+
+    Both are (B, T, K).
+    """
     window = tf.cast(window, tf.int32)
     logits = model(window[:, :-1])
     best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)

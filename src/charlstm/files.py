@@ -1,7 +1,7 @@
-"""A file that is replaced as a whole, durably. With ``folders``, the only room that writes.
+"""Replace files atomically and durably. Only this module and ``folders`` write to disk.
 
-At every moment the old or the new one is there, also after a power cut; what a killed process
-leaves is under a hidden name. Knows no file's meaning.
+At every moment the old file or the new one exists, even after a power failure. A killed process
+can leave a temporary file, under a hidden name. Knows nothing of the contents of files.
 """
 
 import contextlib
@@ -17,14 +17,15 @@ from typing import BinaryIO
 
 from charlstm.errors import CharlstmError
 
-TEMPORARY = r"\..*\.tmp"  # what a file in the making is called
-NAME_BYTES = 128  # of a name that hidden names repeat; file systems allow 255 in all
-# How file systems say that they cannot sync a folder: CIFS, FUSE, shares of virtual machines.
+TEMPORARY = r"\..*\.tmp"  # the names of temporary files
+NAME_BYTES = 128  # of the original name in a hidden one; file systems allow 255 bytes in total
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Errors of file systems that cannot sync a folder: CIFS, FUSE, shares of virtual machines.
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def named_refusal(path: Path | str, hint: str = "") -> contextlib.AbstractContextManager[None]:
-    """Turn what the system refuses to write into one line that names the place.
+    """Turn an OSError while writing into a one-line error that names the path.
 
     Raises CharlstmError instead of OSError.
     """
@@ -33,18 +34,20 @@ def named_refusal(path: Path | str, hint: str = "") -> contextlib.AbstractContex
 
 @contextlib.contextmanager
 def named_reading(path: Path | str, hint: str = "") -> Iterator[None]:
-    """Turn what the system refuses to read into one line that names the place.
+    """Turn an OSError while reading into a one-line error that names the path.
 
     Raises CharlstmError instead of OSError.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in FULL:
+            hint = "free some disk space and try again"
         raise CharlstmError(f"{path}: {error.strerror or error}", hint) from None
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a whole file, as ``replacing`` does.
+    """Write a file atomically, as ``replacing`` does.
 
     Raises OSError.
     """
@@ -54,7 +57,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that has its name when it is whole; one that is replaced hands on its mode.
+    """Open a temporary file that gets the name ``path`` once it is complete and synced.
+
+    A file of that name is replaced, and its mode is kept.
 
     Raises OSError.
     """
@@ -66,7 +71,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fchmod(file.fileno(), _mode_for(path))
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - Path.replace is that, with another name
+        os.replace(temporary, path)  # noqa: PTH105 - the same as Path.replace
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -74,7 +79,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def move_file(new: Path, path: Path) -> None:
-    """Give a file that is written its name; one that is replaced hands on its mode.
+    """Move a finished file to ``path``; a file there is replaced, and its mode is kept.
 
     Raises OSError.
     """
@@ -85,7 +90,7 @@ def move_file(new: Path, path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line of ASCII to a file; ``sync`` makes it survive a power cut.
+    """Append one line of ASCII to a file; ``sync`` makes it survive a power failure.
 
     Raises OSError.
     """
@@ -94,7 +99,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def truncate(path: Path, length: int) -> None:
-    """Cut a file back to its first bytes.
+    """Truncate a file to its first ``length`` bytes.
 
     Raises OSError.
     """
@@ -102,7 +107,7 @@ def truncate(path: Path, length: int) -> None:
 
 
 def link_or_copy(old: Path, new: Path) -> None:
-    """Give a file a second name; where the file system has no hard links, make a copy.
+    """Hard-link a file to a second name, or copy it where hard links are unsupported.
 
     Raises OSError.
     """
@@ -113,7 +118,7 @@ def link_or_copy(old: Path, new: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut.
+    """Make a file, or the directory entries of a folder, survive a power failure.
 
     Raises OSError.
     """
@@ -128,7 +133,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can.
+    """Make the entries of a folder survive a power failure, if the file system supports it.
 
     Raises OSError.
     """
@@ -143,16 +148,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def _mode_for(path: Path) -> int:
-    """Return the mode of a file, or, if there is none yet, that of a new one."""
+    """Return the mode of a file, or the default mode of a new one if it does not exist."""
     with contextlib.suppress(OSError):
         return stat.S_IMODE(path.stat().st_mode)
-    mask = os.umask(0o077)  # it can only be read by setting it
+    mask = os.umask(0o077)  # setting the mask is the only way to read it
     os.umask(mask)
     return 0o666 & ~mask
 
 
 def shortened(name: str) -> str:
-    """Return a name that leaves room for more; no two names are shortened alike."""
+    """Return a name short enough for a prefix and a suffix; different names stay different."""
     encoded = os.fsencode(name)
     shortened = encoded[:NAME_BYTES].decode(errors="ignore")
     if shortened == name:

@@ -1,6 +1,6 @@
-"""A folder, or all that is in one, replaced as a whole: the old or the new is there, never neither.
+"""Replace a folder, or all of its contents, atomically: either the old or the new one exists.
 
-Knows no folder's meaning.
+Knows nothing of the contents of folders.
 """
 
 import contextlib
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from charlstm.files import replace_file, shortened, sync, sync_folder
 
-ASIDE, SETTLING = ".old", ".settling"  # within a folder: the old files, and the new ones
+ASIDE, SETTLING = ".old", ".settling"  # subfolders for the old files and for the new ones
 
 
 @contextlib.contextmanager
 def made_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Give a name beside a path, on its file system, for what is to be moved there.
+    """Yield a temporary path next to ``path``, on the same file system, to move from later.
 
-    What is still under that name at the end is removed. Raises OSError.
+    Anything still at that path at the end is removed. Raises OSError.
     """
     with tempfile.TemporaryDirectory(".tmp", f".{shortened(path.name)}.", path.parent) as folder:
         yield Path(folder) / f"new{suffix}"
 
 
 def move_folder(new: Path, path: Path) -> None:
-    """Give a folder that is written its name, first putting aside one that has it.
+    """Move a finished folder to ``path``; a folder there is put aside first, then removed.
 
-    If the process is killed between the two, ``recover_folder`` brings the old one back.
+    If the process is killed between the two moves, ``recover_folder`` restores the old folder.
 
     Raises OSError.
     """
@@ -38,7 +38,7 @@ def move_folder(new: Path, path: Path) -> None:
         if path.exists():
             path.rename(aside)
         new.rename(path)
-    except BaseException:  # Ctrl+C between the two as well
+    except BaseException:  # including Ctrl+C between the two
         recover_folder(path)
         raise
     sync_folder(path.parent)
@@ -46,7 +46,9 @@ def move_folder(new: Path, path: Path) -> None:
 
 
 def recover_folder(path: Path) -> None:
-    """Put back the old folder of a ``move_folder`` that did not end, or remove it if it did.
+    """Clean up after an interrupted ``move_folder``: restore the old folder if none is in place.
+
+    If the new folder is in place, the old one is removed.
 
     Raises OSError.
     """
@@ -61,20 +63,20 @@ def recover_folder(path: Path) -> None:
 
 
 def aside_of(path: Path) -> Path:
-    """Return where ``move_folder`` puts the old folder while the new one gets its name."""
+    """Return the path to which ``move_folder`` moves the old folder."""
     return path.with_name(f".{shortened(path.name)}.old")
 
 
 def part_of(path: Path) -> Path:
-    """Return the hidden name beside a path that a folder in the making has."""
+    """Return the hidden path next to ``path`` for a folder that is not complete yet."""
     return path.with_name(f".{shortened(path.name)}.part")
 
 
 def move_contents(new: Path, folder: Path, old: Iterable[str]) -> None:
-    """Move all files of a folder up into the one that it is in, where they replace those of old.
+    """Replace the files ``old`` of a folder by all files of its subfolder ``new``.
 
-    The outer folder itself stays what it is: a mount point, somebody's working folder. If the
-    process is killed, ``recover_contents`` makes it all old or all new.
+    The folder itself stays in place: it may be a mount point, or the working directory of a shell.
+    If the process is killed, ``recover_contents`` completes the replacement or undoes it.
 
     Raises OSError.
     """
@@ -85,14 +87,14 @@ def move_contents(new: Path, folder: Path, old: Iterable[str]) -> None:
         aside.mkdir()
         for name in old:
             (folder / name).rename(aside / name)
-        new.rename(folder / SETTLING)  # from here on it is the new ones
+        new.rename(folder / SETTLING)  # the commit point: recovery now completes the replacement
         sync_folder(folder)
     finally:
         recover_contents(folder)
 
 
 def recover_contents(folder: Path) -> None:
-    """Put back the old files of a ``move_contents`` that did not come far, or else complete it.
+    """Clean up after an interrupted ``move_contents``: undo it, or complete it if committed.
 
     Raises OSError.
     """
@@ -107,7 +109,7 @@ def recover_contents(folder: Path) -> None:
 
 
 def try_out(folder: Path) -> None:
-    """Do in a folder what will be done there later: write, sync, replace, rename.
+    """Check that a folder allows what will be done there later: write, sync, replace, rename.
 
     Raises OSError.
     """
@@ -118,6 +120,6 @@ def try_out(folder: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""The processor, and how much of it this process may use. Knows no TensorFlow."""
+"""The processor, and how many of its cores this process may use. Does not import TensorFlow."""
 
 import contextlib
 import math
@@ -12,20 +12,20 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, by its affinity and its cgroup's quota.
+    """Return the number of cores this process may use, by CPU affinity and cgroup quota.
 
-    ``taskset``, containers and schedulers of clusters give a process fewer than there are.
+    ``taskset``, containers and cluster schedulers limit a process to fewer cores than exist.
     """
     return max(1, math.ceil(min(affinity(), _quota())))
 
 
 def named_cores() -> str:
-    """Return how many cores there are in words, for example ``2 cores``."""
+    """Return the number of usable cores in words, for example ``2 cores``."""
     return f"{usable_cores()} core{'s' if usable_cores() > 1 else ''}"
 
 
 def affinity() -> int:
-    """Return how many cores this process may run on, as ``taskset`` sets them."""
+    """Return the number of cores in the CPU affinity of this process, as set by ``taskset``."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS has no affinity
@@ -40,12 +40,12 @@ def processor() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 numbers; where nothing tells, it does not."""
+    """Return whether the processor has bfloat16 instructions; False if that is unknown."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo().split())
 
 
 def _quota() -> float:
-    """Return how many cores' time the process's cgroup and those above it have, at least."""
+    """Return the lowest CPU quota of the process's cgroup and its ancestors, in cores."""
     limits = [math.inf]
     with contextlib.suppress(OSError, ValueError):
         for line in OWN_CGROUP.read_text("utf-8", "replace").splitlines():
@@ -61,7 +61,7 @@ def _quota() -> float:
 
 
 def _limit(folder: Path) -> float:
-    """Return how many cores' time a cgroup has, of version 2 or 1; infinite without a limit."""
+    """Return the CPU quota of a cgroup (version 2 or 1) in cores; infinite without a limit."""
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = (folder / "cpu.max").read_text("ascii").split()
         return math.inf if limit == "max" else int(limit) / int(period)
@@ -75,7 +75,7 @@ def _limit(folder: Path) -> float:
 
 @cache
 def _cpuinfo() -> str:
-    """Return what Linux tells about the processor; elsewhere, nothing."""
+    """Return the contents of ``/proc/cpuinfo``; empty on systems other than Linux."""
     with contextlib.suppress(OSError):
         return Path("/proc/cpuinfo").read_text("ascii", "replace")
     return ""

@@ -1,6 +1,6 @@
 """An option: its name, type, range, default and help; records of options <-> TOML.
 
-The command line makes its options from these records. Knows no Click and no particular option.
+The command line derives its options from these records. Knows neither Click nor any single option.
 """
 
 import difflib
@@ -19,16 +19,16 @@ from charlstm.errors import CharlstmError
 
 Record = TypeVar("Record")
 
-LARGEST = 2**63  # of any option: what integers of 64 bits and floats both have
-TOML_BYTES = 2**14  # what a hostile file makes tomllib need grows with the square of its size
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+LARGEST = 2**63  # limit of every numeric option: within the range of int64 and of floats
+TOML_BYTES = 2**14  # on a hostile file, the cost of tomllib grows with the square of the size
+_KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: what the command line, a TOML file and an error message need to know.
+    """One option, as the command line, TOML files and error messages need it.
 
-    In ``help``, another option stands as its name in braces, as in the hint of an error.
+    ``help`` refers to another option by its name in braces, as the hint of an error does.
     """
 
     name: str
@@ -43,12 +43,13 @@ class Option:
     pattern: str = ""
     metavar: str = ""
     meaning: str = ""
+    heading: str = ""
     multiple: bool = False
     required: bool = False
 
     @property
     def range(self) -> str:
-        """The range in words, empty if there is none."""
+        """The range in words; empty if the option has none."""
         words = []
         if self.low > -math.inf:
             words.append(f"{'above' if 'low' in self.open_ends else 'at least'} {self.low}")
@@ -57,7 +58,7 @@ class Option:
         return " and ".join(words)
 
     def problem(self, value: Any) -> str:
-        """Say in words what is wrong with a value; empty if nothing is."""
+        """Say what is wrong with a value; empty if it is valid."""
         if value is None and self.optional:
             return ""
         if self.multiple:
@@ -74,7 +75,7 @@ class Option:
                 within += f" and below {LARGEST:.1e}"
             return f"must be {within}, not {reprlib.repr(value)}"
         if isinstance(value, str) and "\0" in value and self.metavar != "TEXT":
-            return f"must not have a NUL, as {reprlib.repr(value)} has"
+            return f"must not contain a NUL character, as {reprlib.repr(value)} does"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}, not {reprlib.repr(value)}"
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
@@ -90,13 +91,13 @@ class Option:
 def option(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002 - Click's own name for it
     """Declare a field of a record as an option; ``rest`` are fields of Option.
 
-    With MISSING as its default it is required.
+    If ``default`` is MISSING, the option is required.
     """
     return field(default=default, metadata={"help": help, **rest})
 
 
 def options(*records: type) -> list[Option]:
-    """Return the options that these records declare, in their order."""
+    """Return the options that the records declare, in order."""
     declared = []
     for record in records:
         hints = typing.get_type_hints(record)
@@ -113,21 +114,21 @@ def options(*records: type) -> list[Option]:
 
 
 def record_of(record: type[Record], values: Mapping[str, Any]) -> Record:
-    """Make a record of the values that it has options for; others keep their defaults."""
+    """Make a record from the values that it has options for; other options keep their defaults."""
     names = [item.name for item in fields(record)]  # type: ignore[arg-type] # a record is a dataclass
     return record(**{name: values[name] for name in names if name in values})
 
 
 def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any]:
-    """Return values of options that came from anywhere.
+    """Return ``values``, which can come from any source, once they are validated.
 
-    Raises CharlstmError for an option that there is not, or a value that it cannot have.
+    Raises CharlstmError for an unknown option or an invalid value.
     """
     known = {item.name: item for item in options(*records)}
     for name, value in values.items():
         if name not in known:
             close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
             raise CharlstmError(f"unknown key {reprlib.repr(name)}", hint)
         problem = known[name].problem(value)
         if problem:
@@ -136,20 +137,20 @@ def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any
 
 
 def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -> dict[str, Any]:
-    """Read options that were saved in a TOML file; ``name`` is what the user calls it.
+    """Read options from a TOML file; ``name`` is the name that the user knows it by.
 
-    Raises CharlstmError for anything the records do not allow, naming file and key; ``missing`` is
-    the way out where there is no file.
+    Raises CharlstmError, with file and key, for anything the records do not allow; ``missing`` is
+    the hint if the file cannot be opened.
     """
     try:
-        if path.is_fifo():  # nothing may ever come out of it
-            raise CharlstmError(f"{name}: not a file")
+        if path.is_fifo():  # reading could block forever
+            raise CharlstmError(f"{name}: not a regular file")
         with path.open("rb") as file:
             content = file.read(TOML_BYTES + 1)
         if len(content) > TOML_BYTES:
-            raise CharlstmError(f"{name}: not a saved command line: over {TOML_BYTES:,} bytes")
+            raise CharlstmError(f"{name}: too long for saved options: over {TOML_BYTES:,} bytes")
         values = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # also of numbers too long, of nested lists
+    except (ValueError, RecursionError) as error:  # also for overlong numbers, deep nesting
         raise CharlstmError(f"{name}: not a TOML file: {error}") from None
     except OSError as error:
         raise CharlstmError(f"{name}: {error.strerror}", missing) from None
@@ -160,7 +161,7 @@ def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text, which can come from bytes of a command line, can be written as UTF-8."""
+    """Return whether a string can be encoded as UTF-8; an argument in other bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -169,7 +170,7 @@ def is_utf8(text: str) -> bool:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Write options as TOML; what is not set is left out."""
+    """Return options as TOML, without those that are None."""
     import tomli_w
 
     return tomli_w.dumps({key: value for key, value in values.items() if value is not None})

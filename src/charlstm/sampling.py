@@ -1,4 +1,4 @@
-"""Prime, then draw: the compiled generation loop. Ids and logits; knows no text."""
+"""Generate ids: read a prime, then draw in a compiled loop. Knows ids and logits only, no text."""
 
 import copy
 import time
@@ -15,23 +15,23 @@ from charlstm.network.backend import tf
 from charlstm.network.model import State, build_model
 from charlstm.run.weights import Checkpoint
 
-# Characters of one call of the loop. A call costs about as much as ten of them; but a text shall
-# begin soon, and go on without a pause that is noticed.
+# Characters per call of the loop. The overhead of a call is about that of ten characters, but
+# output should start soon and continue without noticeable pauses.
 FIRST_CHUNK = 16
 CHUNK = 256
-PAUSE = 0.05  # seconds
-LONG, WINDOW = 2048, 512  # ids of a text that is read in windows, and of each of them
-DRAWN = -1  # in place of an id that is forced
+PAUSE = 0.05  # seconds: the target duration of a call
+LONG, WINDOW = 2048, 512  # ids: texts of at least LONG are read in windows of WINDOW
+DRAWN = -1  # marks a position whose id is drawn, not given
 
-Tick = Callable[[int], object]  # is told of so many more ids
+Tick = Callable[[int], object]  # called with the number of newly read ids
 Snapshot = tuple[State, Any, list[np.random.Generator]]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Characters drawn in each text: ids and nats, both of shape (samples, characters).
+    """The drawn characters of each text: ids and nats, both of shape (samples, characters).
 
-    Nats are those under the model's own softmax, whatever the temperature and the filters.
+    Nats are under the model's plain softmax, regardless of temperature and filters.
     """
 
     ids: NDArray[np.int32]
@@ -39,9 +39,10 @@ class Drawn:
 
 
 class Sampler:
-    """A stateful model that writes ``samples`` texts side by side, and the compiled loop.
+    """Generates ``samples`` texts in parallel with a stateful model and a compiled loop.
 
-    All that was read or written has been fed to the model; its last logits are kept.
+    Between calls, the model has consumed every id read or written so far, and ``_logits`` predict
+    the next one.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Sampler:
         )
 
     def set_weights(self, checkpoint: Checkpoint) -> None:
-        """Take the weights of another epoch of the same model."""
+        """Load the weights of another epoch of the same model."""
         self._model.set_arrays(checkpoint.weights)
 
     def sample(
@@ -91,15 +92,15 @@ class Sampler:
         seed: int,
         tick: Tick = lambda _: None,
     ) -> Iterator[Drawn]:
-        """Begin with a prime and write; where nothing is to be drawn, nothing needs to be read."""
+        """Read a prime, then yield ``length`` drawn characters; with length 0, read nothing."""
         if length:
             self.begin(prime, seed=seed, tick=tick)
             yield from self.write(length, temperature=temperature)
 
     def begin(self, prime: NDArray[np.int32], *, seed: int, tick: Tick = lambda _: None) -> None:
-        """Forget everything, and read a prime of at least one id.
+        """Reset the state, and read a prime of at least one id.
 
-        Character t that is drawn in text i will take the t-th number of stream i of ``uniforms``.
+        Drawn character t of text i uses number t of stream i of ``uniforms``.
         """
         self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
         self._model.reset_state()
@@ -107,9 +108,9 @@ class Sampler:
         self.read(prime, tick)
 
     def read(self, ids: NDArray[np.int32], tick: Tick = lambda _: None) -> None:
-        """Read more, in all texts: the same loop, which takes these ids where it would draw.
+        """Feed more ids to all texts, using the generation loop with given ids.
 
-        Most of a long text is read in windows, as a score does. ``tick`` is told of so many more.
+        A single text of at least LONG ids is read in windows, which is faster.
         """
         start = 0
         while self._samples == 1 and len(ids) - start >= LONG:
@@ -125,9 +126,9 @@ class Sampler:
             tick(count)
 
     def write(self, length: float, *, temperature: float) -> Iterator[Drawn]:
-        """Yield what is drawn, in pieces, ``length`` characters of each text in all.
+        """Draw ``length`` characters of each text, and yield them in chunks.
 
-        Between two pieces the model has read just what was yielded.
+        After each chunk, the model has consumed exactly the yielded characters.
         """
         plan = np.full(CHUNK, DRAWN, np.int32)
         for count in _paced(length):
@@ -141,16 +142,16 @@ class Sampler:
         return self._model.state()
 
     def snapshot(self) -> Snapshot:
-        """Return where all texts are, to restore it."""
+        """Return a snapshot of all texts for ``restore``."""
         return self.state(), self._logits, copy.deepcopy(self._streams)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Forget what was read and drawn since a snapshot; it serves once."""
+        """Return to a snapshot; each snapshot can be restored only once."""
         state, self._logits, self._streams = snapshot
         self._model.set_state(state)
 
     def probabilities(self) -> NDArray[np.float32]:
-        """Return the probabilities of the next ids by the model's own softmax, (samples, V)."""
+        """Return the probabilities of the next ids under the plain softmax, (samples, V)."""
         probabilities: NDArray[np.float32] = tf.nn.softmax(self._logits).numpy()
         return probabilities
 
@@ -166,10 +167,10 @@ class Sampler:
         return Drawn(ids.T, costs.T)
 
     def _generate(self, logits: Any, plan: Any, numbers: Any, count: Any, temperature: Any) -> Any:
-        """Draw ``count`` ids and feed them, one by one: ids and nats (CHUNK, B), the last logits.
+        """Draw and feed ``count`` ids one by one; return ids, nats (CHUNK, B) and the last logits.
 
-        ``logits`` (B, V) are those of the first. ``plan`` (CHUNK,) has the ids that are forced and
-        DRAWN elsewhere; ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
+        ``logits`` (B, V) predict the first id. ``plan`` (CHUNK,) holds given ids, and DRAWN where
+        an id is drawn. ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
         """
         shape = (self._samples,)
         arrays = (
@@ -177,8 +178,8 @@ class Sampler:
             tf.TensorArray(tf.float32, CHUNK, element_shape=shape),
         )
 
-        # An id is drawn in the iteration that feeds it: there the products with the last states are
-        # independent of it, and the cores can make them meanwhile.
+        # Each iteration draws an id and then feeds it. The recurrent products of that iteration do
+        # not depend on the id, so they can run on other cores during the draw.
         def step(t: Any, logits: Any, ids: Any, costs: Any) -> Any:
             drawn = draw(logits, numbers[t], temperature, self._filters)
             following = tf.where(plan[t] == DRAWN, drawn, plan[t])
@@ -191,7 +192,7 @@ class Sampler:
 
 
 def _paced(length: float) -> Iterator[int]:
-    """Yield how many characters each call shall have, of ``length`` in all."""
+    """Yield the number of characters for each call, adapted to its speed; ``length`` in total."""
     most: float = FIRST_CHUNK
     while length > 0:
         count = int(min(most, CHUNK, length))

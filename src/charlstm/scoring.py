@@ -1,6 +1,6 @@
-"""The score of a text: how well a model predicts it, as a whole, by line, and by character.
+"""Score a text: measure how well a model predicts it, in total, per line and per character.
 
-A text can be larger than memory: its ids are in a temporary file. Knows no terminal.
+A text can be larger than memory, because its ids go to a temporary file. Knows no terminal.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from charlstm.text.lines import Lines
 from charlstm.text.reading import Reading
 from charlstm.text.source import Ids, Text
 
-if TYPE_CHECKING:  # for real only when a text was read: TensorFlow
+if TYPE_CHECKING:  # imports TensorFlow, so at run time only after the text has been read
     from charlstm.evaluation import Evaluation, Prediction
 
-FEWEST = 2  # characters: one to predict from, one to predict
-MOST_DETAILED = 200_000  # characters whose details are kept: what a page can show
-NAME_TMPDIR = "name another folder in TMPDIR"
+FEWEST = 2  # characters: one as context, one to predict
+MOST_DETAILED = 200_000  # characters with details: the most that a page can show
+NAME_TMPDIR = "set TMPDIR to another folder"
 LONGEST_WINDOW = 512  # characters
-WINDOW_NUMBERS = 2**24  # of logits and gates, about, in a window of all lanes
+WINDOW_NUMBERS = 2**24  # approximate number of logits and gate values per window, over all lanes
 
 
 @dataclass(frozen=True)
 class Details:
-    """What the model made of each of N characters; the first is not predicted.
+    """The predictions for each of N characters; the first is not predicted.
 
-    ``ids`` (N,) are theirs, ``nats`` (N,) what each costs; ``guesses`` (N, K) are the ids of the
-    likeliest in its place, ``probabilities`` (N, K) theirs.
+    ``ids`` (N,) are the characters and ``nats`` (N,) their surprisal. ``guesses`` (N, K) are the
+    ids of the K most likely characters at each position, and ``probabilities`` (N, K) their
+    probabilities.
     """
 
     ids: Ids
@@ -46,9 +47,9 @@ class Details:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a text is predicted; ``note`` says what of it was left out.
+    """The score of a text; ``note`` describes the characters that were skipped.
 
-    ``lines`` are the scores of its lines, each with its line end, if they were asked for.
+    ``lines`` has a score per line, line end included, if ``per_line`` was set.
     """
 
     whole: Evaluation
@@ -59,7 +60,7 @@ class Score:
 
     @property
     def nats_per_char(self) -> float:
-        """The loss."""
+        """The loss in nats."""
         return self.whole.nats_per_char
 
     @property
@@ -76,13 +77,13 @@ def score(
     guesses: int = 0,
     progress: Callable[[int, int], object] = lambda _total, _more: None,
 ) -> Score:
-    """Return how well a model predicts a text: every character but the first, from all before it.
+    """Return how well a model predicts each character but the first from all that precede it.
 
-    Of up to MOST_DETAILED characters details are kept, if ``guesses`` is not 0: so many of the
-    likeliest. ``progress`` is told how many characters there are in all, and that so many more are
-    scored.
+    If ``guesses`` is not 0, the score has details, with that number of most likely characters at
+    each position; the text can then have at most MOST_DETAILED characters. ``progress`` is called
+    with the total number of characters and the number of newly scored ones.
 
-    Raises CharlstmError for a text that cannot be scored, or a device that is too small.
+    Raises CharlstmError for a text that cannot be scored, or if the device has too little memory.
     """
     read_lines = Lines() if options.per_line else None
     reading = Reading(text, checkpoint.vocabulary, read_lines)
@@ -110,18 +111,15 @@ def score(
 
 
 def check_length(name: str, count: int) -> None:
-    """Refuse a text of too few characters.
-
-    Raises CharlstmError.
-    """
+    """Raise CharlstmError if a text is too short to be scored."""
     if count < FEWEST:
         raise CharlstmError(f"{name}: scoring needs at least {FEWEST} characters")
 
 
 def _temporary_file() -> BinaryIO:
-    """Return a file for the ids of a text.
+    """Return a temporary file for the ids of a text.
 
-    Raises CharlstmError where there can be none.
+    Raises CharlstmError if it cannot be created.
     """
     try:
         return cast(BinaryIO, tempfile.TemporaryFile())
@@ -132,33 +130,32 @@ def _temporary_file() -> BinaryIO:
 
 
 def _write_ids(reading: Reading, file: BinaryIO) -> None:
-    """Write the ids of a text.
+    """Write the ids of a text to a file.
 
-    Raises CharlstmError for a text that is not UTF-8, or a disk that is full.
+    Raises CharlstmError for a text that is not UTF-8, or if the disk is full.
     """
     try:
         file.writelines(ids.tobytes() for ids in reading.ids())
         file.flush()
     except OSError as error:
         raise CharlstmError(
-            f"{tempfile.gettempdir()}: no room for the encoded text: {error.strerror}",
+            f"{tempfile.gettempdir()}: cannot store the encoded text: {error.strerror}",
             NAME_TMPDIR,
         ) from None
 
 
 def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: bool) -> Ids:
-    """Return the ids in a file, memory-mapped.
+    """Memory-map the ids in a file.
 
-    Raises CharlstmError for a text that is too short to be scored or too long for details.
+    Raises CharlstmError if the text is too short to be scored, or too long for details.
     """
     dtype = checkpoint.vocabulary.id_dtype
     count = file.tell() // dtype.itemsize
     check_length(name, count)
     if detailed and count > MOST_DETAILED:
         raise CharlstmError(
-            f"{name}: {count:,} characters are too many for a page, which can have "
-            f"{MOST_DETAILED:,}",
-            "leave out {html}, or take a part of the text",
+            f"{name}: has {count:,} characters, but a page can show at most {MOST_DETAILED:,}",
+            "leave out {html}, or shorten the text",
         )
     return np.memmap(file, dtype, mode="r")
 
@@ -166,9 +163,9 @@ def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: 
 def _predictions(
     checkpoint: Checkpoint, ids: Ids, counts: tuple[int, int], device: str
 ) -> Iterator[Prediction]:
-    """Yield what the model makes of the text, window by window.
+    """Yield the predictions for each window of a text.
 
-    ``counts`` are how many lanes there are, and how many guesses are told.
+    ``counts`` are the numbers of lanes and of guesses.
 
     Raises CharlstmError if the device has too little memory.
     """
@@ -178,7 +175,7 @@ def _predictions(
 
     (lanes, guesses), size = counts, len(checkpoint.vocabulary)
     on_gpu = select_device(device).on_gpu
-    # Logits and gates of a column of a window.
+    # Logits and gate values per column of a window.
     numbers = lanes * (size + checkpoint.model.kind.gates * checkpoint.model.units)
     length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
     with named_memory(f"{{batch_size}} (now {lanes} lanes)"):
@@ -188,7 +185,7 @@ def _predictions(
 
 
 class _Lines:
-    """The scores of the lines of a text, each with its line end."""
+    """Accumulates the score of each line of a text, line end included."""
 
     def __init__(self, starts: NDArray[np.intp], count: int) -> None:
         self._starts = starts
@@ -197,7 +194,7 @@ class _Lines:
         self._nats = np.zeros(len(starts))
 
     def add(self, prediction: Prediction) -> None:
-        """Add the nats of a window."""
+        """Add the nats of a window to its lines."""
         for row, first, count in prediction.spans:
             lines = np.searchsorted(self._starts, np.arange(first, first + count), "right") - 1
             np.add.at(self._nats, lines, prediction.nats[row, :count])
@@ -211,7 +208,7 @@ class _Lines:
 
 
 def _details(ids: Ids, guesses: int) -> Details | None:
-    """Return the details of N characters, to be filled in; None if none are wanted."""
+    """Return empty details for N characters; None if ``guesses`` is 0."""
     if not guesses:
         return None
     shape = (len(ids), guesses)
@@ -219,7 +216,7 @@ def _details(ids: Ids, guesses: int) -> Details | None:
 
 
 def _add(details: Details, prediction: Prediction) -> None:
-    """Fill in the details of what was predicted in one window."""
+    """Copy the predictions of one window into the details."""
     for row, first, count in prediction.spans:
         span = slice(first, first + count)
         details.nats[span] = prediction.nats[row, :count]

@@ -1,3 +1,3 @@
-"""The version of charlstm: below all rooms, since what is written says it."""
+"""The version of charlstm; a module of its own, since every module may import it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What a shell gets when it asks the program to complete a line."""
+"""Shell completion, asked for as a shell does."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ finally:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Return a program called charlstm that fails if anything heavy is imported."""
+    """Return an executable charlstm that fails if it imports anything heavy."""
     path = tmp_path / "bin" / "charlstm"
     path.parent.mkdir()
     path.write_text(LIGHT.format(python=sys.executable, path=[p for p in sys.path if p]))
@@ -46,7 +46,7 @@ def ask(program: Path, **request: str) -> str:
 
 
 def completions(program: Path, line: str) -> list[str]:
-    """Return what bash would be told at the end of a line: kind and value, a comma between."""
+    """Return the completions for bash at the end of a line, as ``kind,value``."""
     count = len(line.split(" ")) - 1
     return ask(
         program, _CHARLSTM_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(count)
@@ -54,7 +54,7 @@ def completions(program: Path, line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_source_for_a_shell_asks_this_program(shell: str, program: Path) -> None:
+def test_the_script_for_a_shell_calls_this_program(shell: str, program: Path) -> None:
     source = ask(program, _CHARLSTM_COMPLETE=f"{shell}_source")
     assert f"_CHARLSTM_COMPLETE={shell}_complete" in source
     assert source.rstrip().splitlines()[-1].strip()
@@ -62,7 +62,7 @@ def test_the_source_for_a_shell_asks_this_program(shell: str, program: Path) -> 
         subprocess.run([shell, "-n"], input=source.encode(), check=True)
 
 
-def test_commands_options_and_their_choices_are_completed(program: Path) -> None:
+def test_commands_options_and_choices_are_completed(program: Path) -> None:
     assert completions(program, "charlstm s") == ["plain,sample", "plain,score", "plain,show"]
     assert completions(program, "charlstm --version tr") == ["plain,train"]
     assert completions(program, "charlstm train --unit") == ["plain,--units"]
@@ -72,7 +72,7 @@ def test_commands_options_and_their_choices_are_completed(program: Path) -> None
     ]
 
 
-def test_files_folders_and_shipped_configurations_are_completed(program: Path) -> None:
+def test_files_folders_and_presets_are_completed(program: Path) -> None:
     assert completions(program, "charlstm train inp") == ["file,inp"]
     assert completions(program, "charlstm show check") == ["file,check"]
     assert completions(program, "charlstm sample check") == ["file,check"]
@@ -84,21 +84,21 @@ def test_files_folders_and_shipped_configurations_are_completed(program: Path) -
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_get_the_help_as_well(shell: str, program: Path) -> None:
+def test_zsh_and_fish_also_get_the_help_texts(shell: str, program: Path) -> None:
     words = {
         "COMP_WORDS": "charlstm train --overw",
         "COMP_CWORD": "2" if shell == "zsh" else "--overw",
     }
-    told = ask(program, _CHARLSTM_COMPLETE=f"{shell}_complete", **words)
-    assert "--overwrite" in told
-    assert "Replace the run that the folder holds." in told
+    answer = ask(program, _CHARLSTM_COMPLETE=f"{shell}_complete", **words)
+    assert "--overwrite" in answer
+    assert "Replace the run in its folder." in answer
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has a bash without compopt")
-def test_bash_completes_with_the_line_from_the_readme(program: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+def test_bash_completes_with_the_line_from_the_manual(program: Path) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "commands.md").read_text("utf-8")
     line = 'eval "$(_CHARLSTM_COMPLETE=bash_source charlstm)"'
-    assert line in readme
+    assert line in manual
     script = (
         f"{line}; COMP_WORDS=(charlstm doctor --re); COMP_CWORD=2; "
         "set -- $(complete -p charlstm | grep -o -e '-F .*'); "

@@ -1,4 +1,4 @@
-"""What ``charlstm doctor`` finds out, held against what other programs say."""
+"""The findings of ``charlstm doctor``, compared with those of other programs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from conftest import Run, environment, lines_of
 
 
-def test_it_tells_what_is_here_and_fails_if_a_gpu_is_required(charlstm: Run) -> None:
+def test_it_describes_this_computer_and_fails_if_a_required_gpu_is_missing(charlstm: Run) -> None:
     done = charlstm("doctor", "--json", "--require-gpu")
     found = json.loads(done.stdout)
     assert done.returncode == (0 if found["gpus"] else 1)
@@ -32,7 +32,7 @@ def test_it_tells_what_is_here_and_fails_if_a_gpu_is_required(charlstm: Run) -> 
     assert 0 < found["disk"] <= shutil.disk_usage("/tmp").total
 
 
-def test_the_page_is_one_screen_and_leaves_nothing(charlstm: Run, tmp_path: Path) -> None:
+def test_the_page_fits_one_screen_and_leaves_no_files(charlstm: Run, tmp_path: Path) -> None:
     done = charlstm("doctor")
     assert (done.returncode, done.stderr) == (0, b"")
     lines = lines_of(done.stdout)
@@ -46,7 +46,7 @@ def test_the_page_is_one_screen_and_leaves_nothing(charlstm: Run, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_installation_and_an_unwritable_place_are_told(tmp_path: Path) -> None:
+def test_a_broken_installation_and_an_unwritable_folder_are_reported(tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("raise OSError('no\\nlibrary')\n")
     (tmp_path / "checkpoints").touch()
     done = subprocess.run(
@@ -57,7 +57,7 @@ def test_a_broken_installation_and_an_unwritable_place_are_told(tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 1
-    assert b"checkpoints/ CANNOT BE WRITTEN; " in done.stdout
+    assert b"checkpoints/ IS NOT WRITABLE; " in done.stdout
     last = lines_of(done.stderr)[-1]
-    assert last == "charlstm: TensorFlow cannot be used: OSError: no library; install it anew"
+    assert last == "charlstm: TensorFlow cannot be used: OSError: no library; reinstall it"
     assert b"Traceback" not in done.stderr

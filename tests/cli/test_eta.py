@@ -1,4 +1,4 @@
-"""What a training tells about itself before it has gone far: memory and time."""
+"""The estimates of a training: remaining time and memory."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from charlstm.cli._eta import Eta, duration
 from charlstm.training.reports import StepReport
 
 
-def told(steps: int, epochs: int, per_call: int, *, pace: float, first: int = 1) -> list[str]:
-    """Return what is said of a training whose steps take ``pace`` seconds, but the first ten."""
+def reported(steps: int, epochs: int, per_call: int, *, pace: float, first: int = 1) -> list[str]:
+    """Return the lines for a training whose steps take ``pace`` seconds, after ten slower ones."""
     now = 0.0
     remaining = Eta(steps * epochs, steps, per_call, lambda: now)
     lines: list[str] = []
@@ -34,23 +34,23 @@ def told(steps: int, epochs: int, per_call: int, *, pace: float, first: int = 1)
 
 
 @pytest.mark.parametrize("per_call", [1, 4, 7, 32])
-def test_the_time_to_the_end_is_that_of_the_steps_that_are_left(per_call: int) -> None:
-    """A thousand steps of 12 s take 3 h 20 min; those that are done by then are less."""
-    (line,) = told(500, 2, per_call, pace=12)
-    found = re.fullmatch(r"about 3 h (\d+) min to the end", line)
+def test_the_remaining_time_is_that_of_the_remaining_steps(per_call: int) -> None:
+    """A thousand steps of 12 s take 3 h 20 min, less the steps done before the report."""
+    (line,) = reported(500, 2, per_call, pace=12)
+    found = re.fullmatch(r"about 3 h (\d+) min left", line)
     assert found
     assert abs(int(found[1]) - (20 - 51 * 12 / 60)) <= 1 + (per_call * 12 / 60)
 
 
-def test_a_training_that_was_resumed_has_less_to_do() -> None:
-    (line,) = told(1000, 1, 1, pace=12, first=701)
-    assert line == "about 50 min to the end"
+def test_a_resumed_training_has_fewer_steps_left() -> None:
+    (line,) = reported(1000, 1, 1, pace=12, first=701)
+    assert line == "about 50 min left"
 
 
-def test_a_short_training_and_a_short_rest_are_worth_no_line() -> None:
-    assert told(51, 1, 1, pace=3600) == []
-    assert told(10, 5, 1, pace=3600) == []
-    assert told(500, 1, 1, pace=0.1) == []
+def test_a_short_training_and_a_short_remaining_time_are_not_reported() -> None:
+    assert reported(51, 1, 1, pace=3600) == []
+    assert reported(10, 5, 1, pace=3600) == []
+    assert reported(500, 1, 1, pace=0.1) == []
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_a_short_training_and_a_short_rest_are_worth_no_line() -> None:
         (90_000, "1 d 1 h"),
     ],
 )
-def test_a_duration_is_said_in_its_two_largest_units(seconds: float, words: str) -> None:
+def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
-def test_memory_is_about_what_was_said(words: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit")
+def test_memory_use_is_close_to_the_estimate(words: Path) -> None:
     options = "--units 640 --layers 1 --batch-size 64 --sequence-length 256 --max-steps 1"
     process = start(words.parent, "train", words, *options.split(), "--validation", "0")
     assert process.stderr
@@ -82,5 +82,5 @@ def test_memory_is_about_what_was_said(words: Path) -> None:
         if "memory:" in line
     )
     assert said
-    if not said[2]:  # of a GPU it is another memory
+    if not said[2]:  # with a GPU, the estimate is of its memory
         assert float(said[1]) * 1e9 == pytest.approx(usage.ru_maxrss * 1024, rel=0.3)

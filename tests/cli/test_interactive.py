@@ -19,8 +19,8 @@ def weights(trained: Path) -> Path:
     return trained / "epoch-002.weights.h5"
 
 
-def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> None:
-    """In a pipe: no prompt; the answers are the oracle's, with one stream of random numbers."""
+def test_each_answer_continues_the_whole_conversation(charlstm: Run, weights: Path) -> None:
+    """In a pipe, without a prompt: the answers equal the oracle's, from one random stream."""
     lines = b"the \\\nzyx\ncell\r\n:length 5\n:temperature 0\n:next\n\n:reset\nthe \\\n"
     done = charlstm(
         *("sample", weights, "--prime", "gate ", "--interactive", "--stop", "t"),
@@ -30,7 +30,7 @@ def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> N
     assert done.returncode == 0, done.stderr.decode()
 
     def answer(before: str, length: int, temperature: float, drawn: int) -> str:
-        """Return what the oracle answers after so many random numbers."""
+        """Return the oracle's answer after ``drawn`` random numbers."""
         text = Oracle(weights).write(before, length, temperature, seed=3, skip=drawn)
         return text.partition("t")[0]
 
@@ -40,14 +40,14 @@ def test_each_line_goes_on_from_all_before_it(charlstm: Run, weights: Path) -> N
     again = answer("gate the ", 5, 0, 0)
     assert done.stdout.decode() == "".join(f"{text}\n" for text in (first, second, third, again))
     assert lines_of(done.stderr)[1].startswith(
-        "the line: it has what the model has never seen: 'z'"
+        "the line: has characters outside the vocabulary: 'z'"
     )
 
 
-def test_a_line_is_read_as_it_is(
+def test_a_line_is_read_unchanged(
     indifferent: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the carriage return, a byte order mark; a command that says nothing is explained."""
+    """With its carriage return and byte order mark; incomplete commands are explained."""
     heard: list[str] = []
     read = read_checkpoint(indifferent)
 
@@ -62,20 +62,20 @@ def test_a_line_is_read_as_it_is(
     config = SampleConfig(length="1", temperature=0.0)
     opening = read.vocabulary.encode("\n")
     converse(Conversation(sampler, read.vocabulary, config, opening, seed=1))
-    assert heard == ["\n", "\t\r\n", "\ufeff<\r\n", ">"]  # as the text's lines end
-    number = "must be a whole number of at most 15 digits: every answer needs an end"
-    missing = "its value is missing; :help tells more"
+    assert heard == ["\n", "\t\r\n", "\ufeff<\r\n", ">"]  # with the line end of the training text
+    number = "must be a whole number of at most 15 digits: every answer must end"
+    missing = "its value is missing; :help shows the commands"
     assert capsys.readouterr().err.splitlines() == [
         *(f":length: {missing}", *[f":length: {number}"] * 2, f":temperature: {missing}")
     ]
 
 
-def test_on_a_terminal_there_are_a_prompt_and_a_history(weights: Path, tmp_path: Path) -> None:
+def test_a_terminal_has_a_prompt_and_a_history(weights: Path, tmp_path: Path) -> None:
     up, left = b"\x1b[A", b"\x1b[D"
     code, shown = on_a_terminal(
         *(tmp_path, "sample", weights, "--interactive", "--length", "6", "--temperature", "0"),
         typed=[
-            ("> ", b"cel" + left + b"l\n"),  # cell, by the arrow
+            ("> ", b"cel" + left + b"l\n"),  # "cell", with the help of an arrow key
             ("\r\n> ", b":reset\n"),
             ("\r\n> ", up + up + b"\n"),
             ("\r\n> ", b":next\n"),
@@ -98,10 +98,10 @@ def test_on_a_terminal_there_are_a_prompt_and_a_history(weights: Path, tmp_path:
     assert "not a valid float" in text
 
 
-def test_interrupted_it_ends_as_everything_does(weights: Path, tmp_path: Path) -> None:
+def test_an_interrupt_ends_a_conversation_like_any_command(weights: Path, tmp_path: Path) -> None:
     typed = [("> ", b"ce"), ("ce", b"\x03")]
     code, shown = on_a_terminal(tmp_path, "sample", weights, "--interactive", typed=typed)
     assert code == 130, shown
-    # Another thread answers the signal: its line can come before this one, or after.
-    shown = shown.replace("\r\ncharlstm: stopping; once more ends it at once", "")
+    # Another thread responds to the signal: its line can come before or after this one.
+    shown = shown.replace("\r\ncharlstm: stopping; press Ctrl+C again to quit at once", "")
     assert shown.endswith("\r\ncharlstm: interrupted\r\n")

@@ -1,6 +1,8 @@
 import json
+import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from conftest import (
     interrupt,
     lines_of,
     on_a_terminal,
+    run_here,
     start,
     wait_for,
 )
@@ -23,14 +26,19 @@ from conftest import (
 from charlstm import __version__
 from charlstm.architecture import ModelConfig
 from charlstm.cli import program
+from charlstm.cli._summary import epoch_line, summary
 from charlstm.config import TrainConfig, read_config
 from charlstm.network.backend import tf
+from charlstm.run.weights_reader import read_checkpoint
+from charlstm.training import start as start_training
+from charlstm.training.reports import EpochReport
+from charlstm.training.settings import Request
 
 HELP = [[], *([name] for name in sorted(program.commands))]
 
 
 def only_line(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return the one line that an error is, after the one that says what will be done."""
+    """Return the only error line, which is the last line."""
     lines = [line for line in lines_of(done.stderr) if line.startswith("charlstm: ")]
     assert done.returncode == 1, done.stderr.decode()
     assert len(lines) == 1
@@ -98,63 +106,99 @@ def test_help_version_and_usage_import_nothing_heavy(arguments: list[str], code:
     assert b"Traceback" not in done.stderr
 
 
-def test_version_names_what_computes(charlstm: Run) -> None:
+def test_version_names_keras_and_tensorflow(charlstm: Run) -> None:
     assert re.fullmatch(
         rf"charlstm {__version__}, keras 3\.\d+\.\d+, tensorflow 2\.\d+\.\d+\n",
         charlstm("--version").stdout.decode(),
     )
 
 
-@pytest.mark.parametrize("command", HELP)
-def test_readme_shows_the_help_as_it_is(command: list[str], charlstm: Run) -> None:
-    """README holds every help text, 80 columns wide, under the command that prints it."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    shown = " ".join(["$ charlstm", *command, "--help"])
-    printed = charlstm(*command, "--help", COLUMNS="80").stdout.decode()
-    assert f"```console\n{shown}\n{printed}```\n" in readme
-
-
 @pytest.mark.parametrize("command", sorted(program.commands))
-def test_every_option_has_a_help(command: str) -> None:
+def test_every_option_has_a_help_text(command: str) -> None:
     for parameter in program.commands[command].params:
         assert parameter.param_type_name == "argument" or parameter.to_info_dict()["help"]
 
 
-def test_training_prints_the_best_file_and_nothing_else(trained: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "headings"),
+    [
+        ("train", ["Model", "Training", "Optimizer", "Saving", "Run"]),
+        ("sample", ["Sampling", "Text", "Output", "Model"]),
+        ("score", ["Options"]),
+    ],
+)
+def test_help_groups_all_options_under_headings(
+    command: str, headings: list[str], charlstm: Run
+) -> None:
+    lines = charlstm(command, "--help").stdout.decode().splitlines()
+    assert [line.removesuffix(":") for line in lines if re.fullmatch(r"\w+:", line)] == headings
+    listed = [found[1] for line in lines if (found := re.match(r"  (?:-\w, )?(--[\w-]+)", line))]
+    options = [p for p in program.commands[command].params if p.param_type_name == "option"]
+    assert sorted(listed) == sorted(["--help", *(option.opts[-1] for option in options)])
+
+
+def test_training_prints_only_the_path_of_the_best_file(trained: Path) -> None:
     printed = (trained.parents[1] / "out").read_text()
     assert re.fullmatch(r"checkpoints/words/epoch-00[12]\.weights\.h5\n", printed)
     assert (trained.parents[1] / printed.strip()).is_file()
 
 
-def test_a_log_file_has_lines_and_no_bars_and_no_chatter(trained: Path) -> None:
+def test_a_log_file_has_no_bars_and_no_messages_of_tensorflow(trained: Path) -> None:
+    """Its lines have a fixed order; of this text, no character is rare or unseen."""
     log = (trained.parents[1] / "err").read_text()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", log)
     assert not re.search(r"tensorflow|absl|oneDNN|WARNING|^[IWE]\d{4}", log, re.MULTILINE)
     expected = (
         r"charlstm [\d.]+: training on words\.txt, into checkpoints/words",
-        r"preset: +small, chosen for \d,\d{3} characters of training",
+        r"preset: +small, chosen for \d,\d{3} characters of training text",
         r"text: +\d,\d{3} characters, 27 distinct",
-        r"rarest: +.*\(U\+[0-9A-F]{4,}\) \d+",
         r"split: +\d,\d{3} for training, \d+ for validation",
-        r"batches: +\d+ steps per epoch of 3 x 10 characters; \d+ at the end are not used",
+        r"batches: +\d+ steps per epoch, each of 3 lanes x 10 characters",
         r"model: +2 x LSTM\(24\), dropout [\d.]+: [\d,]+ parameters",
         r"device: +CPU, \d+ cores, float32",
         r"memory: +about \d+\.\d GB",
         *(
-            rf"epoch {n} of 2: train [\d.]+ nats \([\d.]+ bits per character\), validation [\d.]+ "
-            rf"nats \([\d.]+ bits per character\); [\d,]+ characters/s; \S+/epoch-00{n}.weights.h5"
+            rf"epoch {n}/2: train \d\.\d{{4}}, validation \d\.\d{{4}} nats \(\d\.\d{{3}} bits\), "
+            r"[\d,.]+[kM]? char/s"
             for n in (1, 2)
         ),
+        r"best: +epoch [12], validation \d\.\d{4} nats \(\d\.\d{4} bits\) per character",
+        r"curve: +checkpoints/words/loss\.png",
+        r"next: +charlstm sample checkpoints/words",
     )
     places = [re.search(f"^{line}$", log, re.MULTILINE) for line in expected]
     assert all(places), expected[places.index(None)]
     starts = [place.start() for place in places if place]
     assert starts == sorted(starts)
-    after = re.split(r"^epoch \d of 2: .*\n", log, flags=re.MULTILINE)[1:]
-    assert [len(sample.removesuffix("\n\n")) for sample in after] == [256, 256]
+    assert not re.search("^(rare|unseen):", log, re.MULTILINE)
+    samples = re.split(r"^(?:epoch \d/2: .*|best: .*)\n", log, flags=re.MULTILINE)[1:-1]
+    assert [len(sample.removesuffix("\n\n")) for sample in samples] == [256, 256]
 
 
-def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
+def test_the_last_lines_of_a_training_name_its_result_and_the_next_command(trained: Path) -> None:
+    """The loss is that of the best epoch, the picture exists, and the command works."""
+    folder = trained.parents[1]
+    labelled = [line.partition(":") for line in (folder / "err").read_text().splitlines()[-3:]]
+    lines = {label: content.strip() for label, _, content in labelled}
+    assert list(lines) == ["best", "curve", "next"]
+    printed = folder / (folder / "out").read_text().strip()
+    best = read_checkpoint(printed)
+    loss = best.metrics["valid_loss"]
+    assert loss is not None
+    assert lines["best"] == (
+        f"epoch {best.epoch}, validation {loss:.4f} nats ({loss / math.log(2):.4f} bits) "
+        "per character"
+    )
+    assert (folder / lines["curve"]).read_bytes().startswith(b"\x89PNG")
+    words = shlex.split(lines["next"])
+    assert words[0] == "charlstm"
+    done = run_here(folder, *words[1:])
+    assert done.returncode == 0, done.stderr.decode()
+    assert len(done.stdout.decode()) == 256
+    assert lines_of(done.stderr)[0].startswith(f"epoch {best.epoch} of checkpoints/words/epoch-")
+
+
+def test_an_automatic_preset_equals_a_named_one_and_options_override_it(trained: Path) -> None:
     used = tomllib.loads((trained / "config.toml").read_text())
     preset = read_config("small", (ModelConfig, TrainConfig))
     given = {"units", "layers", "batch_size", "sequence_length", "learning_rate", "epochs"}
@@ -165,19 +209,21 @@ def test_a_preset_is_as_if_named_and_options_override_it(trained: Path) -> None:
     assert used["epochs"] == 2
 
 
-def test_what_the_demo_has_by_itself_is_not_asked_for(charlstm: Run, tmp_path: Path) -> None:
-    """A warm-up longer than the training is said; what has ended it, too."""
+def test_the_demo_needs_neither_a_text_nor_options(charlstm: Run, tmp_path: Path) -> None:
+    """A warm-up longer than the training is reported; so is the limit that ended it."""
     options = "--demo --units 6 --layers 1 --max-steps 1 --validation 0 --warmup 2"
     done = charlstm("train", *options.split())
     assert done.returncode == 0
-    assert "--warmup 2 is longer than the whole training, of 1 steps: " in done.stderr.decode()
+    assert "--warmup 2 is longer than the training (1 step), which" in done.stderr.decode()
     again = charlstm("train", "--demo", "--resume")
     assert again.returncode == 0, again.stderr
-    assert lines_of(again.stderr)[-1].startswith("finished already: --max-steps 1 is reached;")
+    reached = "already finished: --max-steps 1 is reached; "
+    assert any(line.startswith(reached) for line in lines_of(again.stderr))
+    assert lines_of(again.stderr)[-1] == "next:    charlstm sample checkpoints/demo"
     assert (tmp_path / "checkpoints/demo").is_dir()
 
 
-def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
+def test_a_run_folder_holds_the_documented_files(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         *("config.toml", "corpus.ids", "corpus.json", "history.jsonl"),
         *("epoch-001.weights.h5", "epoch-002.weights.h5", "resume.weights.h5", ".lock"),
@@ -190,10 +236,77 @@ def test_a_run_folder_holds_what_it_should(trained: Path) -> None:
     assert sum(corpus["counts"]) == (trained / "corpus.ids").stat().st_size
 
 
-def test_characters_only_in_the_validation_part_are_named(charlstm: Run, words: Path) -> None:
-    words.write_text(LONG_TEXT + "★", "utf-8")
-    done = charlstm("train", words, *SMALL, "--max-steps", "1")
-    assert "unseen:  only the validation part has '★' (U+2605)" in done.stderr.decode()
+RARE = "".join(chr(0x3041 + i) for i in range(12))
+
+
+def summary_of(text: str, words: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the summary of a training on a text, by label; no step is trained."""
+    words.write_text(text, "utf-8")
+    monkeypatch.chdir(words.parent)
+    options = {"units": 3, "layers": 1, "batch_size": 3, "sequence_length": 10}
+    with start_training(Request("words.txt", options)) as training:
+        labelled = [line.partition(":") for line in summary(training)]
+    return {label: content.strip() for label, _, content in labelled}
+
+
+@pytest.mark.parametrize(
+    ("rare", "line"),
+    [
+        (RARE[:3] * 9, None),  # 3 of 31 distinct characters: less than a tenth
+        (RARE[:4] * 10, None),  # ten times is often enough
+        (
+            RARE[:4] * 9,
+            r"4 of 32 distinct characters occur fewer than 10 times: .*'い' \(U\+3044\)",
+        ),
+        (RARE, r"12 of 40 distinct characters occur fewer than 10 times: .* and 4 more"),
+    ],
+)
+def test_rare_characters_are_listed_only_if_they_are_many(
+    rare: str, line: str | None, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = summary_of(rare + LONG_TEXT, words, monkeypatch)
+    assert "unseen" not in lines
+    if line is None:
+        assert "rare" not in lines
+    else:
+        assert re.fullmatch(line, lines["rare"])
+
+
+@pytest.mark.parametrize(
+    ("unseen", "line"),
+    [
+        ("★", None),  # 1 of 1,760: less than 0.1 %
+        (
+            "★" * 9,
+            "0.5% of the validation text are characters that the training text lacks: '★' (U+2605)",
+        ),
+    ],
+)
+def test_unseen_characters_are_listed_only_if_they_are_many(
+    unseen: str, line: str | None, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = summary_of(LONG_TEXT + unseen, words, monkeypatch)
+    assert lines.get("unseen") == line
+    assert "rare" not in lines
+
+
+@pytest.mark.parametrize(
+    ("epoch", "validation", "rate", "line"),
+    [
+        (1, 1.9193, 14_512.3, "validation 1.9193 nats (2.769 bits), 14.5k char/s"),
+        (20, None, 1_234_567.8, "train 2.6112 nats (3.767 bits), 1.2M char/s"),
+        (2, 1.9193, 640.2, "validation 1.9193 nats (2.769 bits), 640 char/s"),
+        (999, 4.5678, 999_949.0, "validation 4.5678 nats (6.590 bits), 999.9k char/s"),
+    ],
+)
+def test_an_epoch_is_one_line_of_at_most_80_columns(
+    epoch: int, validation: float | None, rate: float, line: str
+) -> None:
+    report = EpochReport(epoch, 2.6112, validation, rate, Path("a" * 99))
+    shown = epoch_line(report, epoch)
+    assert shown.startswith(f"epoch {epoch}/{epoch}: train 2.6112")
+    assert shown.endswith(line)
+    assert len(shown) <= 80
 
 
 def test_a_runs_configuration_repeats_it(charlstm: Run, words: Path) -> None:
@@ -229,7 +342,7 @@ def test_command_line_beats_environment_beats_file_beats_default(
 
 
 def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) -> None:
-    """Errors that need no TensorFlow: each is named, and how to go on."""
+    """For errors that need no TensorFlow; each names its cause and a way out."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
     (tmp_path / "same").write_text("aaaa")
@@ -243,18 +356,18 @@ def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) ->
     before = sorted(tmp_path.rglob("*"))
     for arguments, complaint in {
         "none": "none: No such file or directory",
-        "folder": "folder: a directory",
+        "folder": "folder: is a directory",
         "-": "-: the text is read twice",
         "empty": "empty: empty",
-        "same": "same: only 'a', over and over",
+        "same": "same: 'a' is its only character",
         "short": r"one step needs 1,025, .* must have 1,139; .* --batch-size, --sequence-length",
         "latin": r"byte 0xE9 at offset 3, line 1, column 4; .*iconv -f WINDOWS-1252",
         "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
         "random": "random: not UTF-8: byte 0x80 at offset 128",
         "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",
-        "short --config nowhere": "nowhere: .*shipped configurations are char-rnn, demo,",
-        "short --run other": "other: holds notes.txt, which is not part of a run",
-        "short --run other --overwrite": "other: holds notes.txt, which is not part of a run",
+        "short --config nowhere": "nowhere: .*the presets are char-rnn, demo,",
+        "short --run other": "other: contains notes.txt, which is not part of a run",
+        "short --run other --overwrite": "other: contains notes.txt, which is not part of a run",
         "short --run empty/below": "empty/below: cannot be written",
     }.items():
         line = only_line(charlstm("train", *arguments.split()))
@@ -267,7 +380,7 @@ def test_errors_of_the_device_are_one_line_and_leave_nothing(charlstm: Run, word
         pytest.skip("there is a GPU")
     for options, complaint in {
         "--device gpu": "TensorFlow sees no GPU",
-        "--precision float16": "--precision: float16: on a CPU it is slower",
+        "--precision float16": "--precision: float16 is slower than float32 on a CPU",
         "--units 400000": "out of memory on the device; reduce --batch-size",
     }.items():
         line = only_line(charlstm("train", words, *SMALL, *options.split()))
@@ -277,7 +390,7 @@ def test_errors_of_the_device_are_one_line_and_leave_nothing(charlstm: Run, word
 
 @pytest.mark.parametrize(("times", "units"), [(100, "24"), (1, "99")], ids=["ids", "state"])
 def test_a_full_disk_is_one_line_and_leaves_nothing(times: int, units: str, words: Path) -> None:
-    """A limit on the size of files stands for a full disk; it is noticed before the first step."""
+    """A limit on file size stands for a full disk; it is noticed before the first step."""
     words.write_text(LONG_TEXT * times, "utf-8")
     done = subprocess.run(
         [
@@ -293,7 +406,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(times: int, units: str, word
     assert list(words.parent.iterdir()) == [words]
 
 
-def test_a_run_that_exists_is_kept_unless_told(charlstm: Run, words: Path) -> None:
+def test_an_existing_run_is_replaced_only_with_overwrite(charlstm: Run, words: Path) -> None:
     folder = words.parent / "checkpoints/words"
     charlstm("train", words, *SMALL, "--max-steps", "1")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -326,10 +439,10 @@ def test_a_run_that_exists_is_kept_unless_told(charlstm: Run, words: Path) -> No
         ),
     ],
 )
-def test_streams_that_are_closed_or_full_are_no_bug(
+def test_closed_and_full_streams_give_no_traceback(
     command: str, code: int, said: str, trained: Path
 ) -> None:
-    """What is to be read fails, what is to be written goes nowhere, a full disk is one line."""
+    """Reading a closed stream fails, writing to one is discarded, a full disk is one line."""
     if "full" in command and not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
     program = f"{sys.executable} -m charlstm {command}"
@@ -337,7 +450,7 @@ def test_streams_that_are_closed_or_full_are_no_bug(
         ["bash", "-c", program.replace("RUN", str(trained))],
         env=environment(),
         capture_output=True,
-        timeout=60,  # a pipe of its own that is read for standard input never ends
+        timeout=60,  # it would wait for ever if it read a pipe of its own as standard input
         check=False,
     )
     assert done.returncode == code, done.stderr.decode()
@@ -357,14 +470,11 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
     refused: list[tuple[list[str | Path], str]] = [
         ([], r"checkpoints/: no run with a finished epoch"),
         (["none"], "none: no such run or weights file"),
-        (["."], r"\.: no finished epoch in it"),
-        (["text"], "text: not a weights file of charlstm"),
-        (["cut.weights.h5"], r"cut\.weights\.h5: damaged or cut short"),
-        (
-            [weights, "--epoch", "1"],
-            "one weights file, so no epoch can be chosen; leave out --epoch",
-        ),
-        ([trained, "--epoch", "3"], "has no epoch 3; there are 1, 2"),
+        (["."], r"\.: contains no finished epoch"),
+        (["text"], "text: not a charlstm weights file"),
+        (["cut.weights.h5"], r"cut\.weights\.h5: damaged or truncated"),
+        ([weights, "--epoch", "1"], "a weights file holds a single epoch; leave out --epoch"),
+        ([trained, "--epoch", "3"], "has no epoch 3; it has 1, 2"),
         (
             [trained, "--prime", "the Zyk Z"],
             r"--prime: .*'Z' \(U\+005A\) at character 5, 'y' .* 6, 'k' .* 7; .*--unknown skip",
@@ -372,26 +482,26 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
         ([trained, "--prime", os.fsdecode(b"\xff")], "--prime: not UTF-8"),
         ([trained, "--stop", os.fsdecode(b"\xff")], "--stop: not UTF-8"),
         ([trained, "--prime-file", "none"], "none: No such file"),
-        ([trained, "--prime-file", "."], r"\.: a directory"),
+        ([trained, "--prime-file", "."], r"\.: is a directory"),
         ([trained, "--prime-file", "latin"], "latin: not UTF-8: byte 0xE9 at offset 3"),
         ([trained, "-o", "."], r"\.: not a regular file"),
         ([trained, "-o", "/dev/null"], "/dev/null: not a regular file"),
-        ([trained, "-o", "text/below"], "text/below: there is no folder .*/text"),
+        ([trained, "-o", "text/below"], "text/below: there is no folder .*/text; create it first"),
         ([trained, "-o", "x" * 300], "xxx: cannot be written: File name too long"),
         ([trained, "-o", "circle"], "circle: cannot be written: Too many levels"),
-        ([weights, "-o", "copy"], "copy: it is what is read"),
-        (["copy", "-o", "copy"], "copy: it is what is read"),
-        ([trained, "--prime-file", "text", "-o", "link"], "link: it is what is read"),
+        ([weights, "-o", "copy"], "copy: is also an input; choose another output file"),
+        (["copy", "-o", "copy"], "copy: is also an input; choose another output file"),
+        ([trained, "--prime-file", "text", "-o", "link"], "link: is also an input"),
     ]
     for arguments, complaint in refused:
         line = only_line(charlstm("sample", *arguments))
         assert re.search(complaint, line), line
 
 
-def test_too_many_texts_at_once_are_one_line(
+def test_too_many_samples_are_one_line(
     charlstm: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorFlow waits for ten seconds before it says that there is no memory."""
+    """The error is simulated: TensorFlow takes ten seconds to report a lack of memory."""
 
     def full(*_: object, **__: object) -> None:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
@@ -413,9 +523,9 @@ def test_errors_of_scoring_are_one_line(charlstm: Run, trained: Path, tmp_path: 
         ([trained, "one"], "one: scoring needs at least 2 characters"),
         ([trained, "latin"], "latin: not UTF-8: byte 0xE9 at offset 3"),
         ([trained, "strange"], r"'Z' \(U\+005A\) at character 5, 'y' \(U\+0079\) at"),
-        ([trained, "long", "--html", "page"], "200,004 characters are too many .* 200,000"),
+        ([trained, "long", "--html", "page"], "200,004 characters, .* at most 200,000"),
         ([trained, "strange", "--html", "none/page"], "none/page: there is no folder"),
-        ([trained, "strange", "--html", "strange"], "strange: it is what is read"),
+        ([trained, "strange", "--html", "strange"], "strange: is also an input"),
     ]
     before = sorted(tmp_path.iterdir())
     for arguments, complaint in refused:
@@ -424,7 +534,9 @@ def test_errors_of_scoring_are_one_line(charlstm: Run, trained: Path, tmp_path: 
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_one_weights_file_elsewhere_is_enough(charlstm: Run, trained: Path, tmp_path: Path) -> None:
+def test_a_copied_weights_file_is_enough_to_sample(
+    charlstm: Run, trained: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "a.h5"
     copy.write_bytes((trained / "epoch-002.weights.h5").read_bytes())
     options = "--prime the --length 20 --seed 1".split()
@@ -434,7 +546,7 @@ def test_one_weights_file_elsewhere_is_enough(charlstm: Run, trained: Path, tmp_
     assert alone.stdout == charlstm("sample", trained, "--epoch", "last", *options).stdout
 
 
-def test_settings_of_keras_are_neither_used_nor_written(
+def test_settings_of_keras_are_ignored_and_left_alone(
     charlstm: Run, trained: Path, tmp_path: Path
 ) -> None:
     (tmp_path / ".keras").mkdir()
@@ -445,12 +557,12 @@ def test_settings_of_keras_are_neither_used_nor_written(
     assert "torch" in settings.read_text()
     settings.unlink()
     settings.parent.rmdir()
-    settings.parent.touch()  # a home in which no folder can be made
+    settings.parent.touch()  # a home folder in which no folder can be created
     done = charlstm("sample", trained, "--length", "5", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_closed_pipe_ends_it_quietly(trained: Path) -> None:
+def test_a_closed_pipe_ends_sampling_quietly(trained: Path) -> None:
     done = subprocess.run(
         [
             *("bash", "-c", 'set -o pipefail; "$@" | head -c 100', "-"),
@@ -467,8 +579,8 @@ def test_a_closed_pipe_ends_it_quietly(trained: Path) -> None:
     assert len(lines_of(done.stderr)) == 1
 
 
-@pytest.mark.parametrize("seconds", [0, 0.7, 1.4])  # TensorFlow is being imported
-def test_interrupted_before_the_first_step_leaves_nothing(seconds: float, words: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.7, 1.4])  # while TensorFlow is imported
+def test_an_interrupt_before_the_first_step_leaves_nothing(seconds: float, words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL)
     wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
     time.sleep(seconds)
@@ -476,7 +588,7 @@ def test_interrupted_before_the_first_step_leaves_nothing(seconds: float, words:
     assert list(words.parent.iterdir()) == [words]
 
 
-def test_a_terminal_shows_a_bar_an_epoch_and_interrupted_none_is_left(words: Path) -> None:
+def test_a_terminal_shows_a_bar_per_epoch_and_an_interrupt_removes_it(words: Path) -> None:
     code, shown = on_a_terminal(
         words.parent,
         "train",
@@ -489,32 +601,33 @@ def test_a_terminal_shows_a_bar_an_epoch_and_interrupted_none_is_left(words: Pat
     assert code == 130, shown
     for epoch in ("1", "2"):
         assert re.search(rf"epoch {epoch}: +\d+%\|.*\dk? characters/s, loss \d\.\d+", shown)
-    assert re.search(r"\rsaved; go on with: [^\r]*\r\ncharlstm: interrupted\r\n$", shown)
+    assert re.search(r"\rsaved; continue with: [^\r]*\r\ncharlstm: interrupted\r\n$", shown)
 
 
-def test_interrupted_on_a_terminal_a_text_ends_its_line_too(trained: Path, tmp_path: Path) -> None:
-    """And its colour."""
+def test_an_interrupt_on_a_terminal_ends_the_line_and_the_colour(
+    trained: Path, tmp_path: Path
+) -> None:
     options = "--prime the --length inf --color".split()
     typed = [("the.{99}", b"\x03")]
     code, shown = on_a_terminal(tmp_path, "sample", trained, *options, typed=typed)
     assert code == 130, shown
-    # Another thread answers the signal: its line can come before the end of the text's, or after.
+    # Another thread responds to the signal: its line can come before or after the end of the text.
     after = shown.rpartition("^C")[2].replace(
-        "\r\ncharlstm: stopping; once more ends it at once", ""
+        "\r\ncharlstm: stopping; press Ctrl+C again to quit at once", ""
     )
     assert after.replace("\r\n\r\n", "\r\n").endswith("\x1b[0m\r\ncharlstm: interrupted\r\n")
 
 
-def test_a_text_in_the_environment_is_one_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_from_the_environment_is_not_split_at_blanks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CHARLSTM_SAMPLE_STOP", "THE END")
     command = program.commands["sample"]
     context = command.make_context("sample", [], auto_envvar_prefix="CHARLSTM_SAMPLE")
     assert context.params["stop"] == ("THE END",)
 
 
-def test_a_file_that_is_read_as_standard_input_is_not_written_either(
-    trained: Path, tmp_path: Path
-) -> None:
+def test_a_file_read_as_standard_input_is_refused_as_output(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("the text")
     for command in ("score RUN - --html text", "sample RUN --prime-file - -o text"):
         program = f"{sys.executable} -m charlstm {command} <text"
@@ -525,4 +638,4 @@ def test_a_file_that_is_read_as_standard_input_is_not_written_either(
             capture_output=True,
             check=False,
         )
-        assert "text: it is what is read" in only_line(done)
+        assert "text: is also an input" in only_line(done)

@@ -1,4 +1,4 @@
-"""What ``charlstm show`` shows, of runs that are finished, running, damaged or hostile."""
+"""``charlstm show`` for runs that are finished, running, damaged or hostile."""
 
 import json
 import math
@@ -35,7 +35,7 @@ finally:
 
 @pytest.fixture
 def running(trained: Path, tmp_path: Path) -> Path:
-    """Return a run that has no epoch yet: a copy of one, cut back to before its first end."""
+    """Return a run in its first epoch: a copy of a finished run without its later files."""
     run = tmp_path / "checkpoints" / "running"
     shutil.copytree(trained, run)
     for path in run.glob("epoch-*"):
@@ -53,7 +53,7 @@ def shown(charlstm: Run, *arguments: str | Path, **more: str) -> str:
     return done.stdout.decode()
 
 
-def test_a_run_is_shown_with_its_epochs_and_its_curve(trained: Path, charlstm: Run) -> None:
+def test_a_run_is_shown_with_its_epochs_and_curve(trained: Path, charlstm: Run) -> None:
     text = shown(charlstm, trained)
     file = read_checkpoint(trained / "epoch-002.weights.h5")
     weights = sum(array.size for array in file.weights)
@@ -61,7 +61,7 @@ def test_a_run_is_shown_with_its_epochs_and_its_curve(trained: Path, charlstm: R
         f"model:      2 x LSTM(24), dropout {file.model.dropout}: {weights:,} parameters\n" in text
     )
     assert f"vocabulary: 27 characters: '\\n {file.vocabulary.characters[2:8]}" in text
-    assert "batch_size 3, sequence_length 10, epochs 2," in text
+    assert "epochs 2, batch_size 3, sequence_length 10," in text
     assert "python " + ".".join(map(str, sys.version_info[:3])) in text
     history = map(json.loads, (trained / "history.jsonl").read_text().splitlines())
     losses = [line for line in history if line["kind"] == "epoch"]
@@ -85,7 +85,7 @@ def test_nothing_heavy_is_imported(trained: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_json_has_what_the_files_have(trained: Path, charlstm: Run) -> None:
+def test_json_agrees_with_the_files(trained: Path, charlstm: Run) -> None:
     found = json.loads(shown(charlstm, trained, "--json"))
     file = read_checkpoint(trained / "epoch-002.weights.h5")
     assert found["model"] == asdict(file.model)
@@ -98,8 +98,8 @@ def test_json_has_what_the_files_have(trained: Path, charlstm: Run) -> None:
     assert (found["path"], found["step"]) == (str(trained), None)
 
 
-def test_a_run_without_an_epoch_shows_its_steps(running: Path, charlstm: Run) -> None:
-    text = shown(charlstm)  # the newest run, though no epoch of it is finished
+def test_a_run_in_its_first_epoch_shows_its_steps(running: Path, charlstm: Run) -> None:
+    text = shown(charlstm)  # the newest run, even without a finished epoch
     assert text.startswith("checkpoints/running\n")
     last = [json.loads(line) for line in (running / "history.jsonl").read_text().splitlines()[:-1]][
         -1
@@ -110,7 +110,7 @@ def test_a_run_without_an_epoch_shows_its_steps(running: Path, charlstm: Run) ->
     assert "LSTM(24)" in shown(charlstm)
 
 
-def test_one_weights_file_is_shown_alone(trained: Path, charlstm: Run, tmp_path: Path) -> None:
+def test_a_single_weights_file_is_shown(trained: Path, charlstm: Run, tmp_path: Path) -> None:
     copy = shutil.copy(trained / "epoch-001.weights.h5", tmp_path / "a.h5")
     text = shown(charlstm, copy)
     assert "trained:    epoch 1\n" in text
@@ -118,7 +118,7 @@ def test_one_weights_file_is_shown_alone(trained: Path, charlstm: Run, tmp_path:
     assert f"    1   {loss:.4f}" in text
 
 
-def test_where_there_is_no_utf_8_all_is_ascii(trained: Path, charlstm_process: Run) -> None:
+def test_without_utf_8_the_page_is_ascii(trained: Path, charlstm_process: Run) -> None:
     text = shown(charlstm_process, trained, PYTHONIOENCODING="ascii", COLUMNS="60")
     assert text.isascii()
     assert " .. training, o validation" in text
@@ -126,7 +126,9 @@ def test_where_there_is_no_utf_8_all_is_ascii(trained: Path, charlstm_process: R
     assert max(map(len, curve)) <= 60
 
 
-def test_what_a_file_says_cannot_steer_the_terminal(charlstm: Run, tmp_path: Path) -> None:
+def test_control_characters_in_a_file_do_not_reach_the_terminal(
+    charlstm: Run, tmp_path: Path
+) -> None:
     model, vocabulary = ModelConfig(units=2, layers=1), Vocabulary("\x1b\n\u202eab")
     hostile = "\x1b[2J\r\n\u202e"
     weights = shapes(model, 5).map(lambda shape: np.zeros(shape, np.float32))
@@ -146,28 +148,31 @@ def test_what_a_file_says_cannot_steer_the_terminal(charlstm: Run, tmp_path: Pat
     shown(charlstm, run, "--json")
 
 
-def test_a_resume_file_alone_says_how_far_it_is(trained: Path, charlstm: Run) -> None:
+def test_a_single_resume_file_shows_its_progress(trained: Path, charlstm: Run) -> None:
     done = charlstm("show", trained / "resume.weights.h5")
-    assert "trained:    until epoch 3, step 0\n" in done.stdout.decode()
+    assert "trained:    up to epoch 3, step 0\n" in done.stdout.decode()
 
 
-def test_a_damaged_resume_file_is_a_note(trained: Path, charlstm: Run, tmp_path: Path) -> None:
+def test_a_damaged_resume_file_is_only_a_note(trained: Path, charlstm: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     (run / "resume.weights.h5").write_bytes(b"")
     done = charlstm("show", run)
     assert done.returncode == 0
-    assert "resume.weights.h5: not a weights file" in lines_of(done.stderr)[0]
+    assert (
+        "resume.weights.h5: not a charlstm weights file; showing the newest intact epoch"
+        in lines_of(done.stderr)[0]
+    )
     (run / "resume.weights.h5").unlink()
     assert charlstm("show", run).stderr == b""
 
 
-def test_where_there_is_nothing_to_show_one_line_says_so(charlstm: Run, tmp_path: Path) -> None:
+def test_nothing_to_show_is_one_line(charlstm: Run, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     for arguments, complaint in {
-        (): "charlstm: checkpoints/: no run there",
+        (): "charlstm: checkpoints/: no run found",
         ("none",): "charlstm: none: no such run or weights file",
-        (".",): "charlstm: .: no run in it",
-        ("text",): "charlstm: text: not a weights file of charlstm",
+        (".",): "charlstm: .: contains no run",
+        ("text",): "charlstm: text: not a charlstm weights file",
     }.items():
         done = charlstm("show", *arguments)
         assert (done.returncode, done.stdout) == (1, b"")
@@ -175,9 +180,7 @@ def test_where_there_is_nothing_to_show_one_line_says_so(charlstm: Run, tmp_path
         assert line.startswith(complaint)
 
 
-def test_the_run_that_is_written_to_is_the_newest(
-    trained: Path, running: Path, charlstm: Run
-) -> None:
+def test_the_run_written_to_last_is_the_newest(trained: Path, running: Path, charlstm: Run) -> None:
     other = running.parent / "other"
     shutil.copytree(trained, other)
     for path in other.iterdir():
@@ -192,17 +195,17 @@ def verdicts(charlstm: Run, run: Path) -> tuple[int, dict[str, str | None]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_run_that_is_whole_is_said_to_be(trained: Path, charlstm: Run) -> None:
+def test_an_intact_run_is_reported_as_such(trained: Path, charlstm: Run) -> None:
     names = {"config.toml", "corpus.ids", "history.jsonl", "resume.weights.h5"}
     names |= {f"epoch-00{epoch}.weights.h5" for epoch in (1, 2)}
     assert verdicts(charlstm, trained) == (0, dict.fromkeys(names))
     text = charlstm("show", trained, "--verify").stdout.decode()
-    assert text.count("  whole\n") == len(names)
+    assert text.count("  intact\n") == len(names)
     assert verdicts(charlstm, trained / "epoch-001.weights.h5")[0] == 0
 
 
 def place_of_damage(path: Path, content: bytearray) -> int:
-    """Return where a wrong byte changes what is read: HDF5 files have bytes that nothing reads."""
+    """Return the offset of a byte that matters: HDF5 files also have bytes that nobody reads."""
     if path.suffix == ".h5":
         with h5py.File(path) as file:
             return int(file["layers/lstm/cell/vars/0"].id.get_offset())
@@ -215,12 +218,12 @@ def place_of_damage(path: Path, content: bytearray) -> int:
     [
         ("epoch-001.weights.h5", "checksum"),
         ("resume.weights.h5", "checksum"),
-        ("corpus.ids", "not what corpus.json describes"),
-        ("history.jsonl", "is no JSON object"),
+        ("corpus.ids", "does not match corpus.json"),
+        ("history.jsonl", "is not a JSON object"),
         ("config.toml", "not a TOML file"),
     ],
 )
-def test_a_file_that_is_damaged_is_named(
+def test_a_damaged_file_is_named(
     name: str, problem: str, trained: Path, charlstm: Run, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
@@ -232,16 +235,16 @@ def test_a_file_that_is_damaged_is_named(
     assert [n for n, said in found.items() if said] == [name]
     assert problem in str(found[name])
     done = charlstm("show", run, "--verify")
-    assert lines_of(done.stderr)[-1] == f"charlstm: {run}: 1 of 6 files not whole"
+    assert lines_of(done.stderr)[-1] == f"charlstm: {run}: 1 of 6 files damaged"
 
 
-def test_a_history_that_was_cut_is_noticed(trained: Path, charlstm: Run, tmp_path: Path) -> None:
+def test_a_truncated_history_is_noticed(trained: Path, charlstm: Run, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     lines = (run / "history.jsonl").read_text().splitlines(keepends=True)
     (run / "history.jsonl").write_text("".join(lines[:-1]))
     code, found = verdicts(charlstm, run)
     assert code == 1
-    assert "where the resume file needs" in str(found["history.jsonl"])
+    assert "but the resume file needs" in str(found["history.jsonl"])
     (run / "corpus.json").unlink()
     assert verdicts(charlstm, run)[1]["corpus.ids"] == "corpus.json cannot be read"
 
@@ -251,12 +254,12 @@ MARKS: Points = [(x, 100.0 - x) for x in range(1, 21)]
 
 
 def dots(rows: list[str]) -> set[tuple[int, int]]:
-    """Return column and row, in dots, of all dots between the labels."""
+    """Return (column, row), counted in dots, of each dot between the labels."""
     found = set()
     for i, row in enumerate(rows):
         for j, character in enumerate(re.split("[│┤├]", row)[1]):
             bits = ord(character) - 0x2800 if "\u2800" <= character <= "\u28ff" else 0
-            # Unicode numbers the dots down the left column, then the right, the lowest two last.
+            # Unicode numbers the dots down the left column, then the right, then the lowest two.
             for bit, place in enumerate(
                 ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
             ):
@@ -265,7 +268,7 @@ def dots(rows: list[str]) -> set[tuple[int, int]]:
     return found
 
 
-def test_a_curve_is_where_its_points_are_and_has_no_gap() -> None:
+def test_a_curve_passes_through_its_points_without_gaps() -> None:
     rows = Chart(LINE, [], ("a", "b"), float, plain=False).rows(60, 13)[:-1]
     found = dots(rows)
     width, depth = 2 * len(re.split("[│┤├]", rows[0])[1]), 4 * 13
@@ -279,7 +282,7 @@ def test_a_curve_is_where_its_points_are_and_has_no_gap() -> None:
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("width", [40, 61, 100])
 @pytest.mark.parametrize("line", [LINE, LINE[:1], [(1.0, 2.0), (1.0, 2.0)], LINE * 30])
-def test_a_chart_has_the_size_it_was_given(line: Points, width: int, *, plain: bool) -> None:
+def test_a_chart_has_the_requested_size(line: Points, width: int, *, plain: bool) -> None:
     rows = Chart(line, [], ("first", "last"), lambda y: y * 2, plain).rows(width, 13)
     assert len(rows) == 14
     assert max(map(len, rows)) == width
@@ -291,7 +294,7 @@ def test_a_chart_has_the_size_it_was_given(line: Points, width: int, *, plain: b
     )
 
 
-def test_marks_are_seen_above_the_line() -> None:
+def test_marks_cover_the_line() -> None:
     both = "\n".join(Chart(MARKS, MARKS, ("", ""), float, plain=True).rows(80, 13))
     assert both.count("o") == len(MARKS)
     assert both.count(".") > len(MARKS)

@@ -1,5 +1,6 @@
-"""What ``charlstm train`` says where things are not as they should be."""
+"""Messages of ``charlstm train`` about odd paths, unreadable folders and changed machines."""
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
@@ -28,23 +29,29 @@ from charlstm.training.settings import Request
         (None, {"device": "gpu"}, "charlstm train --demo --resume --device gpu"),
     ],
 )
-def test_what_to_type_to_go_on_is_all_that_it_takes(
+def test_the_command_to_continue_has_the_options_it_needs(
     text: str | None, typed: dict[str, object], line: str
 ) -> None:
     assert _again(Request(text, typed)) == line
 
 
-def test_the_line_to_go_on_with_is_taken_as_it_is(charlstm: Run, tmp_path: Path) -> None:
+def test_the_commands_to_continue_and_to_sample_work_as_printed(
+    charlstm: Run, tmp_path: Path
+) -> None:
+    """Even with names that look like options."""
     (tmp_path / "-a").write_text("the quick brown fox\n" * 20)
-    done = charlstm("train", *SMALL, "--epochs", "1", "--", "-a")
+    done = charlstm("train", *SMALL, *"--epochs 1 --run".split(), "-my run", "--", "-a")
     assert done.returncode == 0, done.stderr.decode()
-    words = _again(Request("-a")).split()[1:]
-    again = charlstm(*words)
-    assert again.returncode == 0
-    assert lines_of(again.stderr)[-1].startswith("finished already")
+    again = charlstm(*shlex.split(_again(Request("-a", {"run": "-my run"})))[1:])
+    assert again.returncode == 0, again.stderr.decode()
+    lines = lines_of(again.stderr)
+    assert lines[0].endswith(": continuing on -a, in -my run")
+    assert "already finished; to train further, raise --epochs or --patience" in lines
+    assert lines[-1] == "next:    charlstm sample -- '-my run'"
+    assert charlstm(*shlex.split(lines[-1])[2:]).returncode == 0
 
 
-def test_a_run_without_its_options_is_not_offered_presets(
+def test_a_run_without_its_options_is_an_error_without_presets(
     charlstm: Run, trained: Path, text: str, tmp_path: Path
 ) -> None:
     shutil.copytree(trained, tmp_path / "run")
@@ -53,13 +60,13 @@ def test_a_run_without_its_options_is_not_offered_presets(
     done = charlstm("train", "words.txt", "--run", "run", "--resume")
     assert done.returncode == 1
     assert lines_of(done.stderr)[-1] == (
-        "charlstm: run/config.toml: No such file or directory; put it back, or start again with "
+        "charlstm: run/config.toml: No such file or directory; restore it, or start again with "
         "--overwrite"
     )
 
 
-def test_a_bar_begins_where_the_training_goes_on() -> None:
-    """What was done before is no part of its rate: no training makes millions of characters/s."""
+def test_a_bar_begins_where_the_training_continues() -> None:
+    """Earlier progress does not count towards its rate, which would be in the millions."""
     console = Console()
     console.terminal = True
     bar = console.bar("epoch 2", 1_000_000, " characters", first=900_000)
@@ -70,7 +77,7 @@ def test_a_bar_begins_where_the_training_goes_on() -> None:
 
 @pytest.fixture
 def unreadable(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a run under ``checkpoints/`` that cannot be read, by root either."""
+    """Return a run under ``checkpoints/`` that cannot be read, even by root."""
     run = tmp_path / "checkpoints" / "secret"
     shutil.copytree(trained, run)
     listed, stat = Path.iterdir, Path.stat
@@ -104,7 +111,7 @@ COMMANDS = {
 
 @pytest.mark.usefixtures("unreadable", "words")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_that_cannot_be_read_is_one_line(command: str, charlstm: Run) -> None:
+def test_an_unreadable_folder_is_one_line(command: str, charlstm: Run) -> None:
     done = charlstm(*COMMANDS[command].format("checkpoints/secret").split())
     assert done.returncode == 1
     assert lines_of(done.stderr)[-1] == "charlstm: checkpoints/secret: Permission denied"
@@ -112,7 +119,7 @@ def test_a_folder_that_cannot_be_read_is_one_line(command: str, charlstm: Run) -
 
 
 @pytest.mark.parametrize("command", ["show", "sample", "score", "export"])
-def test_where_no_run_is_named_one_that_cannot_be_read_is_passed_over(
+def test_an_unreadable_run_is_never_the_default(
     command: str, unreadable: Path, charlstm: Run, trained: Path
 ) -> None:
     (unreadable.parents[1] / "words.txt").write_text("the cell")
@@ -134,15 +141,15 @@ def test_a_name_that_is_too_long_is_one_line(command: str, charlstm: Run) -> Non
 
 
 @pytest.mark.usefixtures("words")
-def test_a_run_can_have_the_longest_name_that_a_folder_can(charlstm: Run) -> None:
+def test_a_run_can_have_the_longest_possible_folder_name(charlstm: Run) -> None:
     done = charlstm("train", "words.txt", *SMALL, "--max-steps", "1", "--run", "n" * 255)
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_tensorflow_by_another_name_has_a_version(
+def test_a_tensorflow_from_another_distribution_has_a_version(
     charlstm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """tensorflow-cpu and nightly builds have the module, and no distribution of its name."""
+    """tensorflow-cpu and nightly builds provide the module under other distribution names."""
     real = metadata.version
 
     def version(name: str) -> str:
@@ -159,7 +166,7 @@ def test_a_tensorflow_by_another_name_has_a_version(
     assert "tensorflow not installed" in charlstm("--version").stdout.decode()
 
 
-def test_going_on_with_another_number_of_cores_is_said(
+def test_resuming_on_another_number_of_cores_is_reported(
     charlstm: Run, trained: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained, tmp_path / "run")
@@ -167,5 +174,5 @@ def test_going_on_with_another_number_of_cores_is_said(
     before = usable_cores()
     monkeypatch.setattr("charlstm.training.clock.usable_cores", lambda: before + 1)
     done = charlstm("train", "words.txt", *"--run run --resume --epochs 3".split())
-    note = f"note:    cores was {before}, is {before + 1}: results can differ from those of"
+    note = f"note:    cores was {before} and is now {before + 1}: results can differ from"
     assert any(line.startswith(note) for line in lines_of(done.stderr))

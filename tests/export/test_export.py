@@ -28,7 +28,7 @@ from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.text.vocabulary import Vocabulary
 
-B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
+B, T, U, V, L = 2, 3, 5, 7, 4  # all different, to catch swapped axes
 FORMATS = {
     "saved-model": "model",
     "onnx": "model.onnx",
@@ -41,11 +41,11 @@ CELLS = pytest.mark.parametrize(
     ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
 )
 EXAMPLES = Path(__file__).parents[2] / "examples"
-README = Path(__file__).parents[2] / "README.md"
+MANUAL = Path(__file__).parents[2] / "docs" / "exports.md"
 
 
 def a_checkpoint(vocab_size: int = V, **changes: Any) -> Checkpoint:
-    """Return a model of random weights; U+0100 and so on are its characters."""
+    """Return a model with random weights, whose characters are U+0100 and up."""
     config = ModelConfig(**{"units": U, "layers": L, **changes})
     source = np.random.default_rng(1)
     weights = shapes(config, vocab_size).map(
@@ -69,7 +69,7 @@ def loaded(form: str, folder: Path, made: Artifact) -> Step:
 
 
 def read(step: Step, made: Artifact, ids: Any) -> Any:
-    """Return the logits (N, V) after each of some ids, read one by one, and the last states."""
+    """Read ids one by one; return the logits (N, V) after each, and the last states."""
     states, found = artifact.zero_state(made.model), []
     for i in ids:
         logits, states = step(np.array([[i]], np.int32), states)
@@ -79,7 +79,7 @@ def read(step: Step, made: Artifact, ids: Any) -> Any:
 
 @pytest.mark.parametrize("form", FORMATS)
 @CELLS
-def test_each_format_computes_what_the_oracle_does(
+def test_each_format_agrees_with_the_oracle(
     form: str, cell: str, activation: str | None, tmp_path: Path
 ) -> None:
     model = a_checkpoint(cell=cell, activation=activation)
@@ -89,13 +89,13 @@ def test_each_format_computes_what_the_oracle_does(
     text = model.vocabulary.decode(ids)
     found, _ = read(loaded(form, tmp_path, made), made, ids)
     expected = Oracle(tmp_path / "a.weights.h5").logits(text)
-    # Cells of relu grow: their logits have thousands.
+    # The states of relu cells grow; logits reach thousands.
     assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("layers", "size"), [(1, 2), (2, 5000)])
-def test_each_format_has_any_depth_and_vocabulary(
+def test_each_format_supports_any_depth_and_vocabulary(
     form: str, layers: int, size: int, tmp_path: Path
 ) -> None:
     made = artifact.make(a_checkpoint(size, layers=layers), "float32")
@@ -106,7 +106,7 @@ def test_each_format_has_any_depth_and_vocabulary(
 
 @pytest.mark.parametrize("form", BATCHED)
 @CELLS
-def test_a_batch_of_windows_is_read_as_rows_one_by_one(
+def test_a_batch_of_windows_gives_the_same_as_single_characters(
     form: str, cell: str, activation: str | None, tmp_path: Path
 ) -> None:
     made = artifact.make(a_checkpoint(cell=cell, activation=activation), "float32")
@@ -122,7 +122,7 @@ def test_a_batch_of_windows_is_read_as_rows_one_by_one(
 @pytest.mark.parametrize("form", SMALLER)
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @CELLS
-def test_smaller_weights_are_what_the_format_computes_with(
+def test_each_format_computes_with_its_rounded_weights(
     form: str, precision: str, cell: str, activation: str | None, tmp_path: Path
 ) -> None:
     made = artifact.make(a_checkpoint(cell=cell, activation=activation), precision)
@@ -131,7 +131,7 @@ def test_smaller_weights_are_what_the_format_computes_with(
 
 
 @pytest.mark.parametrize("form", SMALLER)
-def test_smaller_is_smaller(form: str, tmp_path: Path) -> None:
+def test_smaller_precisions_make_smaller_files(form: str, tmp_path: Path) -> None:
     model = a_checkpoint(units=64)
     sizes = [
         folders.size(exported(form, tmp_path, artifact.make(model, precision)))
@@ -141,7 +141,7 @@ def test_smaller_is_smaller(form: str, tmp_path: Path) -> None:
     assert sizes[2] < 0.4 * sizes[0]
 
 
-def test_int8_is_within_half_a_step_of_each_column() -> None:
+def test_int8_rounds_to_within_half_a_step_per_column() -> None:
     kernel = a_checkpoint().weights.layers[0].kernel
     kernel[:, 2] = 0
     kernel[:, 3] *= 1e-6
@@ -154,15 +154,15 @@ def test_int8_is_within_half_a_step_of_each_column() -> None:
     assert stored.values.dtype == np.int8
 
 
-def test_weights_that_float16_cannot_hold_are_refused() -> None:
+def test_weights_beyond_the_range_of_float16_are_refused() -> None:
     model = a_checkpoint()
     model.weights.layers[0].kernel[1, 2] = 7e4
-    with pytest.raises(CharlstmError, match=r"float16: weights are too large"):
+    with pytest.raises(CharlstmError, match="the weights exceed the range of float16"):
         artifact.make(model, "float16")
 
 
 def description(form: str, path: Path) -> Any:
-    """Read the description as someone without charlstm would."""
+    """Read the description of an export without charlstm."""
     if form == "saved-model":
         return json.loads((path / "assets.extra" / "charlstm.json").read_text())
     if form == "onnx":
@@ -175,7 +175,7 @@ def description(form: str, path: Path) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_vocabulary_and_the_settings_are_in_it(form: str, tmp_path: Path) -> None:
+def test_an_export_contains_the_vocabulary_and_the_settings(form: str, tmp_path: Path) -> None:
     model = a_checkpoint()
     precision = "int8" if form in SMALLER else "float32"
     states = [f"{name}_{n}" for n in (1, 2, 3, 4) for name in "hc"]
@@ -195,7 +195,7 @@ def test_the_vocabulary_and_the_settings_are_in_it(form: str, tmp_path: Path) ->
     }
 
 
-def test_names_are_in_order_where_a_format_has_them(tmp_path: Path) -> None:
+def test_inputs_and_outputs_have_names_in_order(tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     made = artifact.make(a_checkpoint(), "float32")
@@ -208,7 +208,7 @@ def test_names_are_in_order_where_a_format_has_them(tmp_path: Path) -> None:
     assert [detail["name"] for detail in interpreter.get_output_details()] == outputs
 
 
-def test_names_of_a_saved_model_mean_what_the_order_does(tmp_path: Path) -> None:
+def test_the_signature_of_a_saved_model_agrees_with_its_step(tmp_path: Path) -> None:
     made = artifact.make(a_checkpoint(), "float32")
     module = tf.saved_model.load(str(exported("saved-model", tmp_path, made)))
     source = np.random.default_rng(3)
@@ -222,8 +222,8 @@ def test_names_of_a_saved_model_mean_what_the_order_does(tmp_path: Path) -> None
         assert_allclose(found[name], array, atol=1e-6)
 
 
-def test_buffers_of_litert_begin_at_multiples_of_16(tmp_path: Path) -> None:
-    """The schema demands it: runtimes map the file into memory and compute with it as it is."""
+def test_litert_buffers_are_aligned_to_16_bytes(tmp_path: Path) -> None:
+    """The schema requires this, because runtimes memory-map the file and compute from it."""
     made = artifact.make(a_checkpoint(), "float32")
     content = exported("litert", tmp_path, made).read_bytes()
     starts = [content.index(array.T.tobytes()) for array in list(made.arrays())[1:3]]
@@ -231,9 +231,11 @@ def test_buffers_of_litert_begin_at_multiples_of_16(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_gpu_changes_nothing(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the formats that TensorFlow makes; the others never see it."""
-    # By its name it cannot be reached: Keras puts a function of the same name above it.
+def test_exports_do_not_depend_on_a_gpu(
+    cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only TensorFlow's formats could: the others do not use TensorFlow."""
+    # Keras hides the module behind a function of the same name, so import it by its full path.
     cudnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
     monkeypatch.setattr(cudnn, "_is_gpu_available", lambda: True)
     made = artifact.make(a_checkpoint(cell=cell), "float32")
@@ -241,21 +243,21 @@ def test_a_gpu_changes_nothing(cell: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert b"MatMul" in graph
     assert b"CudnnRNN" not in graph
     config = zipfile.ZipFile(exported("keras", tmp_path, made)).read("config.json")
-    assert b"cudnn" not in config.lower()  # whoever loads it uses the GPU that is there
+    assert b"cudnn" not in config.lower()  # left to the machine that loads it
 
 
-def test_what_is_too_large_for_a_format_of_2_gb_is_refused() -> None:
+def test_weights_beyond_the_2_gb_limit_are_refused() -> None:
     made = artifact.make(a_checkpoint(), "float32")
     large = artifact.Stored(np.broadcast_to(np.float32(0), (2**15, 2**14)))
     artifact.check_size(made, "onnx")
-    with pytest.raises(CharlstmError, match=r"onnx: files of this format end at 2 GB"):
+    with pytest.raises(CharlstmError, match="onnx: the weights exceed the 2 GB limit"):
         artifact.check_size(
             replace(made, weights=replace(made.weights, dense_kernel=large)), "onnx"
         )
 
 
 def changed(step: Step, **changes: Callable[[Any], Any]) -> Step:
-    """Return a step of which the logits or the states are not quite what they should be."""
+    """Return a step whose logits or states are slightly wrong."""
 
     def wrong(ids: Any, states: Any) -> Any:
         logits, found = step(ids, states)
@@ -266,7 +268,7 @@ def changed(step: Step, **changes: Callable[[Any], Any]) -> Step:
     return wrong
 
 
-def test_a_step_that_is_not_quite_right_is_seen(tmp_path: Path) -> None:
+def test_a_slightly_wrong_step_is_detected(tmp_path: Path) -> None:
     made = artifact.make(a_checkpoint(), "float32")
     step = loaded("numpy", tmp_path, made)
     assert check.compare(step, made).equal
@@ -277,7 +279,7 @@ def test_a_step_that_is_not_quite_right_is_seen(tmp_path: Path) -> None:
     assert not check.compare(lambda i, _: step(i, artifact.zero_state(made.model)), made).equal
 
 
-def test_every_character_of_a_small_vocabulary_is_read(tmp_path: Path) -> None:
+def test_the_check_reads_every_character_of_a_small_vocabulary(tmp_path: Path) -> None:
     made = artifact.make(a_checkpoint(65), "float32")
     step, read = loaded("numpy", tmp_path, made), set()
 
@@ -289,7 +291,7 @@ def test_every_character_of_a_small_vocabulary_is_read(tmp_path: Path) -> None:
     assert read == set(range(65))
 
 
-def test_a_model_that_overflows_is_told_from_a_wrong_artifact(tmp_path: Path) -> None:
+def test_an_overflowing_model_is_distinguished_from_a_wrong_export(tmp_path: Path) -> None:
     model = a_checkpoint(cell="rnn", activation="relu")
     model.weights.layers[0].recurrent[:] = 1e4
     made = artifact.make(model, "float32")
@@ -297,7 +299,7 @@ def test_a_model_that_overflows_is_told_from_a_wrong_artifact(tmp_path: Path) ->
         check.compare(loaded("numpy", tmp_path, made), made)
 
 
-def test_bits_of_an_artifact_are_those_of_the_model(tmp_path: Path) -> None:
+def test_an_export_scores_a_text_as_the_model_does(tmp_path: Path) -> None:
     model = a_checkpoint()
     made = artifact.make(model, "float32")
     ids = np.random.default_rng(2).integers(0, V, 300).astype(np.int32)
@@ -310,7 +312,7 @@ def test_bits_of_an_artifact_are_those_of_the_model(tmp_path: Path) -> None:
 
 
 def place_new(path: Path, *, overwrite: bool = True, stop: bool = False) -> None:
-    """Write a file, or a folder for a name without an ending."""
+    """Write a file, or a folder if the name has no suffix."""
     form = "onnx" if path.suffix else "saved-model"
     with destination.placing(path, form, overwrite=overwrite) as part:
         if not path.suffix:
@@ -320,7 +322,7 @@ def place_new(path: Path, *, overwrite: bool = True, stop: bool = False) -> None
             raise KeyboardInterrupt
 
 
-def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+def test_an_old_export_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     file, folder = tmp_path / "model.onnx", tmp_path / "model"
     file.write_text("old")
     folder.mkdir()
@@ -340,10 +342,10 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "when"), [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
 )
-def test_a_folder_is_never_lost(
+def test_an_interrupt_never_loses_a_folder(
     call: int, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl+C comes just before or just after the first or the second renaming."""
+    """Ctrl+C arrives just before or after the first or the second rename."""
     folder, calls, rename = tmp_path / "model", [], Path.rename
     folder.mkdir()
     (folder / "saved_model.pb").write_text("old")
@@ -363,7 +365,7 @@ def test_a_folder_is_never_lost(
     assert found == ("new" if (call, when) == (2, "after") else "old")
 
 
-def test_what_comes_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
+def test_a_path_created_in_the_meantime_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "model"
 
     def place_late() -> None:
@@ -376,20 +378,24 @@ def test_what_comes_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_an_artifact_of_its_kind_is_replaced(tmp_path: Path) -> None:
+def test_only_an_export_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "notes" / "saved_model.pb").write_text("mine")
     (tmp_path / "file").write_text("mine")
     cases = {
-        ("file", "onnx", False): "exists already; choose another name, or say `overwrite`",
+        (
+            "file",
+            "onnx",
+            False,
+        ): "exists already; choose another name, or replace it with `overwrite`",
         ("notes", "saved-model", False): "exists already",
-        ("notes", "saved-model", True): "holds a.txt, which is not part of a saved model",
-        ("file", "saved-model", True): "not a folder, so what is there is left alone",
-        ("model.h5", "keras", True): "must end in .keras, or Keras does not load it",
+        ("notes", "saved-model", True): "contains a.txt, which is not part of a saved model",
+        ("file", "saved-model", True): "is not a folder, so it is not replaced",
+        ("model.h5", "keras", True): "must end in .keras, or Keras cannot load the file",
         ("none/model", "saved-model", True): "there is no folder",
         ("n" * 300, "saved-model", True): "File name too long",
-        ("..", "saved-model", True): "name a folder in it",
+        ("..", "saved-model", True): "append the name of the folder to create",
         ("\udcff", "saved-model", True): "needs a name in UTF-8",
     }
     for (name, form, overwrite), message in cases.items():
@@ -398,7 +404,7 @@ def test_only_an_artifact_of_its_kind_is_replaced(tmp_path: Path) -> None:
     destination.check_destination(tmp_path / "file", "onnx", overwrite=True)
 
 
-def test_a_missing_extra_is_named(
+def test_a_missing_package_is_named(
     charlstm: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = {
@@ -417,7 +423,7 @@ def test_a_missing_extra_is_named(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_checked_here_is_written_and_said(
+def test_an_export_without_its_runtime_is_written_and_reported_as_not_checked(
     charlstm: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -428,10 +434,10 @@ def test_what_cannot_be_checked_here_is_written_and_said(
     assert description("onnx", tmp_path / "model.onnx")["vocabulary"]
 
 
-def test_what_computes_something_else_is_refused_and_nothing_is_left(
+def test_an_export_that_disagrees_is_refused_and_removed(
     charlstm: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keras_order = (0, 1, 2, 3)  # which is not ONNX's
+    keras_order = (0, 1, 2, 3)  # not ONNX's order
     monkeypatch.setitem(destination.format_module("onnx").BLOCKS, "lstm", keras_order)
     done = charlstm("export", trained, *"--format onnx -o m.onnx".split())
     assert done.returncode == 1
@@ -441,7 +447,7 @@ def test_what_computes_something_else_is_refused_and_nothing_is_left(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_read_is_not_replaced(charlstm: Run, trained: Path, tmp_path: Path) -> None:
+def test_an_input_file_is_never_overwritten(charlstm: Run, trained: Path, tmp_path: Path) -> None:
     weights, text = tmp_path / "a.h5", tmp_path / "text"
     weights.write_bytes((trained / "epoch-001.weights.h5").read_bytes())
     text.write_text("the cell")
@@ -451,7 +457,7 @@ def test_what_is_read_is_not_replaced(charlstm: Run, trained: Path, tmp_path: Pa
             "export", weights, "--check", text, "-o", path, *"--format numpy --overwrite".split()
         )
         assert lines_of(done.stderr) == [
-            f"charlstm: {path}: it is what is read; name another file to write"
+            f"charlstm: {path}: is also an input; choose another output file"
         ]
         assert path.read_bytes() == before
 
@@ -465,7 +471,7 @@ def test_an_interrupted_export_leaves_nothing(trained: Path, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_is_exported_and_what_it_loses_is_told(
+def test_an_export_reports_the_change_in_bits_per_character(
     charlstm: Run, trained: Path, text: str, tmp_path: Path
 ) -> None:
     arguments = "export --format onnx --precision int8 --check - -o model.onnx".split()
@@ -473,25 +479,25 @@ def test_a_model_is_exported_and_what_it_loses_is_told(
     assert done.returncode == 0, done.stderr
     lines = lines_of(done.stderr)
     assert lines[0].startswith("epoch 2 of ")
-    assert lines[1].startswith("-: left out 2 of what the model has never seen: '~'")
+    assert lines[1].startswith("-: skipped 2 characters outside the vocabulary: '~'")
     assert re.fullmatch(
-        r"model\.onnx: 0\.\d MB, checked over 227 characters: .*e-0[678] apart at most", lines[2]
+        r"model\.onnx: 0\.\d MB, checked on 227 characters: largest difference .*e-0[678]", lines[2]
     )
     rows = dict(line.rsplit(maxsplit=1) for line in done.stdout.decode().splitlines()[1:])
     assert rows["characters"] == f"{len(text[:2000]) - 1:,}"
-    change = float(rows["exported"]) - float(rows["of the model"])
+    change = float(rows["exported"]) - float(rows["original"])
     assert float(rows["change"]) == pytest.approx(change, abs=1.1e-4)
     assert 0 < abs(change) < 0.05
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     again = charlstm(*arguments, trained)
     assert again.returncode == 1
     assert lines_of(again.stderr)[1:] == [
-        "charlstm: model.onnx: exists already; choose another name, or say --overwrite"
+        "charlstm: model.onnx: exists already; choose another name, or replace it with --overwrite"
     ]
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_examples_write_the_likeliest_text_without_us(
+def test_examples_generate_the_oracles_text_without_charlstm(
     form: str, trained: Path, tmp_path: Path
 ) -> None:
     weights = trained / "epoch-002.weights.h5"
@@ -513,13 +519,13 @@ def test_examples_write_the_likeliest_text_without_us(
     assert done.stdout.decode() == f"the {Oracle(weights).write('the ', 50, 0, 0)}\n"
 
 
-def test_readme_shows_the_example_as_it_is() -> None:
-    assert (EXAMPLES / "sample_numpy.py").read_text() in README.read_text()
+def test_the_manual_contains_the_numpy_example() -> None:
+    assert (EXAMPLES / "sample_numpy.py").read_text() in MANUAL.read_text()
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_the_reader_of_the_docs_reads_any_cell(cell: str, precision: str, tmp_path: Path) -> None:
+def test_the_numpy_example_supports_any_cell(cell: str, precision: str, tmp_path: Path) -> None:
     model = a_checkpoint(cell=cell)
     made = artifact.make(model, precision)
     path = exported("numpy", tmp_path, made)

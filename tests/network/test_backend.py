@@ -19,21 +19,21 @@ ABLE = Device("CPU", on_gpu=False, bfloat16=True)
         ("float16", GPU, "float16"),
     ],
 )
-def test_precision_is_what_was_asked_for(choice: str, device: Device, expected: str) -> None:
+def test_a_supported_precision_is_used(choice: str, device: Device, expected: str) -> None:
     assert choose_precision(choice, device) == expected
 
 
 @pytest.mark.parametrize(
     ("choice", "device", "reason"),
     [
-        ("bfloat16", PLAIN, "this processor does not multiply .*; use float32"),
-        ("bfloat16", GPU, "into float32 around cuDNN.*; use float16 or float32"),
-        ("float16", PLAIN, "slower than float32; use float32"),
-        ("float16", ABLE, "slower than float32; use bfloat16"),
+        ("bfloat16", PLAIN, "slower than float32 on this processor.*; use float32"),
+        ("bfloat16", GPU, "to float32 around cuDNN.*; use float16 or float32"),
+        ("float16", PLAIN, "slower than float32 on a CPU; use float32"),
+        ("float16", ABLE, "slower than float32 on a CPU; use bfloat16"),
     ],
 )
-def test_precision_that_gains_nothing_is_refused_with_the_reason(
+def test_a_precision_that_is_no_faster_is_refused_with_the_reason(
     choice: str, device: Device, reason: str
 ) -> None:
-    with pytest.raises(CharlstmError, match=f"{choice}: .*{reason}"):
+    with pytest.raises(CharlstmError, match=f"{choice} is .*{reason}"):
         choose_precision(choice, device)

@@ -18,7 +18,7 @@ from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
 from charlstm.training.step import Trainer, dropout_key
 
-B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes alike
+B, T, U, V, L = 2, 3, 5, 7, 4  # no two axes have the same length
 CONFIG = ModelConfig(units=U, layers=L, dropout=0.5)
 IDS = np.array([[1, 2, 3], [6, 0, 2]])
 
@@ -35,7 +35,7 @@ def model(batch_size: int = B, **changes: Any) -> CharacterModel:
 
 
 def keras_model(cell: str, activation: str | None) -> Any:
-    """Return the same layers as anyone would write them."""
+    """Return the same network, written in plain Keras."""
     layers: list[Any] = [keras.Input(batch_shape=(B, None, V))]
     for _ in range(L):
         settings = {"stateful": True, "return_sequences": True, "activation": activation or "tanh"}
@@ -45,15 +45,17 @@ def keras_model(cell: str, activation: str | None) -> Any:
 
 
 @CELLS
-def test_it_is_what_keras_computes(cell: str, activation: str | None) -> None:
+def test_logits_equal_those_of_keras(cell: str, activation: str | None) -> None:
     ours, theirs = model(cell=cell, activation=activation), keras_model(cell, activation)
     theirs.set_weights(list(ours.arrays()))
-    for _ in range(2):  # the second time from the state of the first
+    for _ in range(2):  # the second time from the state after the first
         assert_allclose(ours(IDS), theirs(tf.one_hot(IDS, V)), atol=1e-6)
 
 
 @CELLS
-def test_the_layout_is_what_keras_writes(cell: str, activation: str | None, tmp_path: Path) -> None:
+def test_the_layout_of_weights_files_is_keras_own(
+    cell: str, activation: str | None, tmp_path: Path
+) -> None:
     keras_model(cell, activation).save_weights(tmp_path / "theirs.weights.h5")
     found: dict[str, tuple[int, ...]] = {}
     with h5py.File(tmp_path / "theirs.weights.h5") as file:
@@ -66,7 +68,9 @@ def test_the_layout_is_what_keras_writes(cell: str, activation: str | None, tmp_
 
 
 @CELLS
-def test_it_is_what_the_oracle_computes(cell: str, activation: str | None, tmp_path: Path) -> None:
+def test_logits_equal_those_of_the_oracle(
+    cell: str, activation: str | None, tmp_path: Path
+) -> None:
     ours = model(1, cell=cell, activation=activation)
     arrays = ours.arrays().map(lambda array: array + np.float32(0.1))  # biases too
     ours.set_arrays(arrays)
@@ -78,7 +82,7 @@ def test_it_is_what_the_oracle_computes(cell: str, activation: str | None, tmp_p
     assert_allclose(ours(ids)[0], Oracle(path).logits(text), atol=1e-5)
 
 
-def test_batch_one_equals_row_b() -> None:
+def test_each_row_of_a_batch_equals_a_batch_of_one() -> None:
     batch, single = model(), model(1)
     for row in range(B):
         batch.reset_state()
@@ -87,14 +91,14 @@ def test_batch_one_equals_row_b() -> None:
             assert_allclose(batch(IDS)[row], single(IDS[row : row + 1])[0], atol=1e-6)
 
 
-def test_a_window_equals_its_characters_one_by_one() -> None:
+def test_a_window_gives_the_same_logits_as_its_characters_one_by_one() -> None:
     whole, single = model(), model()
     window = whole(IDS)
     steps = [single(IDS[:, t : t + 1])[:, 0] for t in range(T)]
     assert_allclose(window, np.stack(steps, axis=1), atol=1e-6)
 
 
-def test_state_is_zero_after_reset_and_as_it_was_after_set() -> None:
+def test_the_state_can_be_restored_and_reset_to_zero() -> None:
     net = model()
     first = net(IDS)
     state = net.state()
@@ -108,7 +112,7 @@ def test_state_is_zero_after_reset_and_as_it_was_after_set() -> None:
     assert np.array_equal(net(IDS), first)
 
 
-def test_weights_follow_from_the_seed_and_layers_differ() -> None:
+def test_the_seed_determines_the_weights_and_layers_differ() -> None:
     one, two, other = (
         build_model(CONFIG, V, batch_size=B, on_gpu=False, seed=seed).arrays() for seed in (1, 1, 2)
     )
@@ -117,7 +121,7 @@ def test_weights_follow_from_the_seed_and_layers_differ() -> None:
     assert not np.array_equal(one.layers[1].kernel, one.layers[2].kernel)
 
 
-def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
+def test_dropout_has_the_right_rate_and_scale_and_depends_on_its_seed() -> None:
     layer, ones = Dropout(0.25), tf.ones((100, 1000))
     first, same, other = (layer(ones, tf.constant(s, tf.int64)) for s in ([1, 2], [1, 2], [1, 3]))
     assert np.array_equal(first, same)
@@ -126,7 +130,7 @@ def test_dropout_drops_its_share_keeps_the_mean_and_follows_its_seed() -> None:
     assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
 
 
-def test_xla_drops_the_same_units() -> None:
+def test_dropout_is_the_same_with_xla() -> None:
     ones, seed = tf.ones((7, 1000)), tf.constant([1, 2], tf.int64)
     plain, compiled = (Dropout(0.3, xla=xla)(ones, seed) for xla in (False, True))
     assert np.array_equal(plain, compiled)
@@ -142,7 +146,7 @@ def test_dropout_is_off_unless_a_seed_is_given() -> None:
     assert not np.array_equal(outputs[0], outputs[2])
 
 
-def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
+def test_all_dropout_masks_of_a_training_have_different_keys() -> None:
     key = [dropout_key(seed, e, s) for seed in (0, 1) for e in (1, 2) for s in (1, 2)]
     keys = {
         (a, b + 256 * replica + layer) for a, b in key for replica in (0, 1) for layer in (0, 1)
@@ -152,10 +156,10 @@ def test_no_two_masks_of_a_training_are_drawn_from_the_same_key() -> None:
 
 @pytest.mark.parametrize(("precision", "kind"), [("float32", tf.float32), ("float16", tf.half)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_on_a_gpu_every_layer_of_the_training_step_is_cudnn(
+def test_on_a_gpu_every_layer_of_the_training_step_uses_cudnn(
     cell: str, precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trace, without running it, what TensorFlow would run where there is a GPU."""
+    """Trace the step as on a GPU, without running it."""
     monkeypatch.setattr(
         sys.modules["keras.src.backend.tensorflow.rnn"], "_is_gpu_available", lambda: True
     )

@@ -10,7 +10,7 @@ U, INPUTS = 5, 7
 
 
 def outcome(layer: Any, x: Any, states: list[Any], upstream: list[Any]) -> list[Any]:
-    """Return outputs, states and the gradients of all that they depend on, the inputs' last."""
+    """Return outputs, states, and the gradients of initial states, weights and inputs."""
     variables = layer.trainable_variables
     with tf.GradientTape() as tape:
         tape.watch([x, *states])
@@ -30,21 +30,21 @@ LAYERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 def largest_difference(
     name: str, batch: int, steps: int, *, of_ids: bool = False, **settings: Any
 ) -> float:
-    """Return how far ours is from Keras's layer, in shares of each tensor's largest value.
+    """Return our layer's largest difference from Keras's, relative to each tensor's largest value.
 
-    ``of_ids``: ours gets ids, Keras's their one-hot vectors.
+    ``of_ids``: our layer gets ids, Keras's layer their one-hot vectors.
     """
     random = np.random.default_rng(3)
 
-    def some(*shape: int) -> Any:
+    def normal(*shape: int) -> Any:
         return tf.constant(random.normal(size=shape), tf.float32)
 
     theirs, ours, special = LAYERS[name]
     count = 2 if name == "lstm" else 1
-    x, states = some(batch, steps, INPUTS), [some(batch, U) for _ in range(count)]
-    ids = tf.constant(random.integers(INPUTS - 1, size=(batch, steps, 1)))  # one is never seen
+    x, states = normal(batch, steps, INPUTS), [normal(batch, U) for _ in range(count)]
+    ids = tf.constant(random.integers(INPUTS - 1, size=(batch, steps, 1)))  # without the last id
     both_x = [tf.one_hot(ids[..., 0], INPUTS), ids] if of_ids else [x, x]
-    upstream = [some(batch, steps, U), *(some(batch, U) for _ in range(count))]
+    upstream = [normal(batch, steps, U), *(normal(batch, U) for _ in range(count))]
     both = {"return_sequences": True, "return_state": True}
     special_of_ours = {key: value for key, value in special.items() if key != "use_cudnn"}
     layers = [
@@ -70,9 +70,9 @@ def largest_difference(
 
 
 @pytest.mark.parametrize("steps", [1, 2, 11])
-@pytest.mark.parametrize("batch", [1, 3, 16, 24])  # 16 and 24: in groups of rows
+@pytest.mark.parametrize("batch", [1, 3, 16, 24])  # 16 and 24: split into groups of rows
 @pytest.mark.parametrize("name", LAYERS)
-def test_results_and_gradients_are_those_of_keras(
+def test_results_and_gradients_equal_those_of_keras(
     name: str, steps: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charlstm.network.recurrence.usable_cores", lambda: 2)
@@ -82,25 +82,27 @@ def test_results_and_gradients_are_those_of_keras(
 @pytest.mark.parametrize("steps", [1, 11])
 @pytest.mark.parametrize("batch", [1, 16])
 @pytest.mark.parametrize("name", LAYERS)
-def test_ids_stand_for_their_one_hot_vectors(name: str, batch: int, steps: int) -> None:
+def test_ids_give_the_same_results_as_one_hot_vectors(name: str, batch: int, steps: int) -> None:
     assert largest_difference(name, batch, steps, of_ids=True) <= 1e-5
 
 
-@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 11), (128, 2)])  # 128: in groups
-@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])  # where relu bends it is not near
-def test_products_in_bfloat16_are_near_those_of_float32(
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 11), (128, 2)])  # 128: split into groups
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])  # relu's gradient jumps at 0
+def test_products_in_bfloat16_are_close_to_those_in_float32(
     name: str, batch: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its numbers have 8 bits: each is off by up to 1/512, and few of them are summed here."""
+    """A bfloat16 has 8 significant bits: its error is up to 1/512, and sums here are short."""
     monkeypatch.setattr("charlstm.network.recurrence.usable_cores", lambda: 2)
     assert 1e-4 < largest_difference(name, batch, steps, bfloat16=True) < 5e-2
 
 
-def test_groups_hold_every_row_once_and_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_have_every_row_once_and_at_least_the_fewest_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for cores in (1, 2, 3, 64):
         monkeypatch.setattr("charlstm.network.recurrence.usable_cores", lambda cores=cores: cores)
         for batch in (1, 2, 7, 16, 17, 24, 96):
-            groups = recurrence._groups(batch, 8)  # noqa: SLF001 - what the cores share out
+            groups = recurrence._groups(batch, 8)  # noqa: SLF001 - not visible in results
             assert [row for start, stop in groups for row in range(start, stop)] == [*range(batch)]
             assert len(groups) <= cores
             assert len({stop - start for start, stop in groups}) == 1

@@ -1,4 +1,4 @@
-"""loss.png, read back pixel by pixel."""
+"""The loss plot, tested by its pixels."""
 
 import io
 import subprocess
@@ -16,7 +16,7 @@ TWENTY = [Epoch(n, 3 - n / 10, 2.8 - n / 20 + (n / 16) ** 4, 1.0, 1.0) for n in 
 
 
 def places(png: bytes, color: str) -> set[tuple[int, int]]:
-    """Return the row and column of each pixel of a colour."""
+    """Return the row and column of each pixel with this colour."""
     from matplotlib.image import imread
 
     pixels = (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)
@@ -29,7 +29,7 @@ def middle(found: set[tuple[int, int]], left: int, right: int) -> float:
     return sum(rows) / len(rows)
 
 
-def test_losses_fall_and_rise_in_the_picture_as_they_do_in_the_history() -> None:
+def test_the_curves_follow_the_losses() -> None:
     png = loss_png(TWENTY)
     train, valid = places(png, TRAIN), places(png, VALID)
     starts = [middle(found, 80, 120) for found in (train, valid)]
@@ -43,16 +43,16 @@ def test_losses_fall_and_rise_in_the_picture_as_they_do_in_the_history() -> None
 @pytest.mark.parametrize(
     "epochs", [[], TWENTY[:1], TWENTY[:2], TWENTY * 50, [Epoch(1, None, None, None, None)]]
 )
-def test_any_history_has_a_picture(epochs: list[Epoch]) -> None:
+def test_any_history_can_be_plotted(epochs: list[Epoch]) -> None:
     assert loss_png(epochs).startswith(b"\x89PNG")
 
 
-def test_without_validation_there_is_one_curve_and_no_best() -> None:
+def test_without_validation_there_is_one_curve_and_no_best_epoch() -> None:
     assert not places(loss_png([Epoch(e.epoch, e.train_loss, None, 1, 1) for e in TWENTY]), VALID)
 
 
-def test_drawing_is_quiet_and_the_same_whatever_matplotlib_is_told(tmp_path: Path) -> None:
-    """A home that cannot be written to, settings that would ask for LaTeX, another backend."""
+def test_plotting_is_silent_and_ignores_matplotlib_settings(tmp_path: Path) -> None:
+    """Neither a read-only home folder nor settings for LaTeX and another backend matter."""
     (tmp_path / "file").touch()
     (tmp_path / "matplotlibrc").write_text("text.usetex: true\nfigure.dpi: 10\nlines.color: red\n")
     script = (
@@ -72,7 +72,7 @@ def test_drawing_is_quiet_and_the_same_whatever_matplotlib_is_told(tmp_path: Pat
     assert done.stdout == loss_png([Epoch(1, 2.0, 2.5, 1.0, 1.0)])
 
 
-def test_a_picture_that_fails_is_a_note_and_the_training_goes_on(
+def test_a_failed_plot_is_a_note_and_training_continues(
     charlstm: Run, words: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: object) -> bytes:
@@ -81,6 +81,6 @@ def test_a_picture_that_fails_is_a_note_and_the_training_goes_on(
     monkeypatch.setattr("charlstm.training.views.loss_png", broken)
     done = charlstm("train", words, *SMALL, *"--max-steps 2".split())
     assert done.returncode == 0, done.stderr.decode()
-    assert "\nnote:    no loss.png: a broken library\n" in done.stderr.decode()
+    assert "\nnote:    cannot draw loss.png: a broken library\n" in done.stderr.decode()
     assert done.stdout == b"checkpoints/words/epoch-001.weights.h5\n"
     assert not (words.parent / "checkpoints/words/loss.png").exists()

@@ -1,4 +1,4 @@
-"""The page, in a real browser."""
+"""The surprisal page, tested in a real browser."""
 
 import math
 import os
@@ -27,16 +27,16 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def complaints(chromium: Browser) -> list[str]:
-    """Return what the browser says is wrong, and whatever it fetched beside the page."""
+    """Return the errors that the browser reports, and the URLs it fetched besides the page."""
     wrong = [e["method"] for e in chromium.events if e["method"].endswith(("entryAdded", "Thrown"))]
     fetched = [e for e in chromium.events if e["method"] == "Network.requestWillBeSent"]
     return wrong + [event["params"]["request"]["url"] for event in fetched[1:]]
 
 
-def test_hovering_shows_the_probability_and_five_guesses(
+def test_the_tooltip_shows_the_probability_and_five_guesses(
     charlstm: Run, trained: Path, text: str, tmp_path: Path, chromium: Browser
 ) -> None:
-    """All by the oracle; the first character has no prediction. The file's name is no UTF-8."""
+    """They equal the oracle's; the first character has none. The file name is not UTF-8."""
     weights, part = trained / "epoch-002.weights.h5", text[:400]
     name = os.fsdecode(b"<some>\xff.txt")
     (tmp_path / name).write_text(part, "utf-8", newline="")
@@ -71,7 +71,7 @@ def test_hovering_shows_the_probability_and_five_guesses(
 
 
 def contrast(colours: list[list[float]]) -> float:
-    """Return the contrast of two colours by WCAG 2.1, 1 to 21."""
+    """Return the contrast ratio of two colours, 1 to 21, as defined in WCAG 2.1."""
     light = []
     for colour in colours:
         share = np.array(colour[:3]) / 255
@@ -81,14 +81,14 @@ def contrast(colours: list[list[float]]) -> float:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_shade_can_be_read(
+def test_every_shade_is_readable(
     dark: bool,  # noqa: FBT001 - a parameter of pytest's
     chromium: Browser,
     tmp_path: Path,
 ) -> None:
-    """The least contrast for text, 4.5, is that of WCAG 2.1; the shades grow away from paper.
+    """Contrast is at least 4.5, the minimum of WCAG 2.1 for text, and falls with every shade.
 
-    In the text, at a line end's mark and in the legend.
+    This holds in the text, for the mark at a line end and in the legend.
     """
     path = tmp_path / "page.html"
     path.write_text(made(Vocabulary("\nab"), "ab\n" * 9, np.arange(27) / 3), "utf-8")
@@ -113,8 +113,8 @@ def test_every_shade_can_be_read(
         assert contrasts == sorted(contrasts, reverse=True)
 
 
-def test_whatever_the_text_the_page_shows_it(tmp_path: Path, chromium: Browser) -> None:
-    """Control characters, which HTML cannot hold, and what turns a line, are shown by pictures."""
+def test_the_page_shows_any_text(tmp_path: Path, chromium: Browser) -> None:
+    """Control characters, which HTML cannot contain, and bidi overrides have visible symbols."""
     vocabulary = Vocabulary(STRANGE + "\u202e!-/;ciprstl")
     text = "</script><!--" + STRANGE + "\u202e&lt;\r\n"
     path = tmp_path / "page.html"
@@ -124,7 +124,7 @@ def test_whatever_the_text_the_page_shows_it(tmp_path: Path, chromium: Browser) 
     path.write_text(page, "utf-8", newline="")
     chromium.open(path)
     pictures = {ord(c): chr(0x2400 + ord(c)) for c in "\0\r\x1b"}
-    pictures |= {0x7F: "\u2421", 0x85: r"\x85", 0x202E: r"\u202e"}  # which would turn the line
+    pictures |= {0x7F: "\u2421", 0x85: r"\x85", 0x202E: r"\u202e"}  # would reverse the line
     assert chromium.value(f"{TEXT}.textContent") == text.translate(pictures)
     assert chromium.value(f"{TEXT}.children.length") == len(text)
     assert complaints(chromium) == []
@@ -140,7 +140,7 @@ def test_the_longest_page_opens(tmp_path: Path, chromium: Browser) -> None:
 
 
 def made(vocabulary: Vocabulary, text: str, bits: np.ndarray) -> str:
-    """Return the page of a text whose characters have these bits."""
+    """Return the page of a text, given the bits of each character."""
     ids, guesses = vocabulary.encode(text).astype(np.uint8), np.zeros((len(text), 1), np.int32)
     details = Details(ids, bits * math.log(2), guesses, guesses.astype(float))
     return surprisal_page(vocabulary, details, "a text", "made")

@@ -1,4 +1,4 @@
-"""What a save leaves behind when the machine stops or the disk refuses, at every point of it."""
+"""What a save leaves behind if the machine crashes or the disk fails, at every point of it."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ from charlstm.text.vocabulary import Vocabulary
 MODEL = ModelConfig(units=5, layers=1)
 VOCABULARY = Vocabulary("abcdefg")
 NAME, TEMPORARY = "resume.weights.h5", ".resume.weights.h5.tmp"
-CUTS = 300  # how many lengths of a torn file are tried
+CUTS = 300  # number of lengths to try of a partly written file
 
 
 def made(epoch: int) -> Checkpoint:
@@ -40,7 +40,7 @@ def made(epoch: int) -> Checkpoint:
 
 @dataclass
 class Disk:
-    """A stand-in for the file operations: it does them, writes them down, and can fail one."""
+    """A wrapper for the file operations: performs and records them, and can make one fail."""
 
     operations: list[tuple[str, bytes]] = field(default_factory=list)
     failing: int = -1
@@ -97,10 +97,10 @@ class Disk:
 def crash_states(
     operations: list[tuple[str, bytes]], old: bytes
 ) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """Yield what a folder can hold after a crash behind each operation.
+    """Yield (number of operations done, possible contents of the folder after a crash then).
 
-    A name survives for sure when its folder was synced, a content when its file was. What was not
-    can be there, be missing, or be there in part: cut, or filled with zeros.
+    A name is certain to survive once its folder is synced, and content once its file is. Before
+    that, either may be there, be missing, or be partly written: truncated, or padded with zeros.
     """
     written, content_is_safe = b"", False
     renamed, names_are_safe = False, False
@@ -156,8 +156,8 @@ def test_any_file_operation_of_a_save_can_fail(
         with monkeypatch.context() as patch, contextlib.suppress(OSError):
             disk.install(patch)
             write_checkpoint(path, made(failing + 2))
-            assert len(disk.operations) == failing, "it failed and nobody was told"
-        if len(disk.operations) == failing:  # there is none to fail any more
+            assert len(disk.operations) == failing, "an operation failed without an error"
+        if len(disk.operations) == failing:  # no operations left to fail
             break
         renamed = disk.operations[-1][0] == "sync folder"
         assert read_checkpoint(path).epoch == (failing + 2 if renamed else 1)
@@ -166,7 +166,7 @@ def test_any_file_operation_of_a_save_can_fail(
     assert read_checkpoint(path).epoch == failing + 2
 
 
-def test_a_flipped_bit_in_any_array_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_any_array_is_detected(tmp_path: Path) -> None:
     path, whole = tmp_path / NAME, made(1)
     write_checkpoint(path, whole)
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Files of earlier versions, which are never made anew: they are read for ever."""
+"""Files of earlier versions must stay readable; they are never regenerated."""
 
 import json
 import shutil
@@ -16,16 +16,16 @@ EXPECTED: dict[str, Any] = json.loads((EARLIER / "expected.json").read_text("utf
 
 
 @pytest.mark.parametrize("name", EXPECTED["texts"])
-def test_a_file_writes_the_text_that_it_wrote(name: str, charlstm: Run) -> None:
+def test_an_earlier_file_still_gives_the_same_text(name: str, charlstm: Run) -> None:
     options = "--length 120 --temperature 0 --prime".split()
     done = charlstm("sample", EARLIER / name, *options, "the cell ")
     assert done.stdout.decode() == EXPECTED["texts"][name], done.stderr.decode()
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_end_that_it_had(
+def test_an_interrupted_earlier_run_resumes_to_the_same_result(
     charlstm: Run, tmp_path: Path
 ) -> None:
-    """Up to the rounding of another processor or another version of TensorFlow."""
+    """Up to rounding, which depends on the processor and the version of TensorFlow."""
     shutil.copy(EARLIER / "words.txt", tmp_path)
     shutil.copytree(EARLIER / "stopped", tmp_path / "run")
     done = charlstm("train", "words.txt", "--run", "run", "--resume")
@@ -43,7 +43,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_end_that_it_had(
         assert np.abs(one - other).max() < 0.05
 
 
-def test_a_run_of_an_earlier_version_is_shown(charlstm: Run) -> None:
+def test_show_reads_a_run_of_an_earlier_version(charlstm: Run) -> None:
     shown = json.loads(charlstm("show", EARLIER / "stopped", "--json").stdout)
     assert shown["model"]["units"] == 16
     assert len(shown["epochs"]) == 12

@@ -19,7 +19,7 @@ from charlstm.run.weights_reader import read_checkpoint
 
 
 def folder_with(path: Path, losses: dict[int, float | None]) -> RunFolder:
-    """Make a folder with a file and a line of history for each epoch."""
+    """Create a run folder with an epoch file and a history line for each epoch."""
     path.mkdir(parents=True)
     run = RunFolder(path)
     for epoch, loss in losses.items():
@@ -28,7 +28,7 @@ def folder_with(path: Path, losses: dict[int, float | None]) -> RunFolder:
     return run
 
 
-def test_epochs_are_sorted_as_numbers_and_nothing_else_is_one(tmp_path: Path) -> None:
+def test_epochs_are_sorted_by_number_and_other_files_are_ignored(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1000: None, 999: None, 7: None})
     for name in ("epoch-01.weights.h5", "epoch-008.h5", ".epoch-009.weights.h5.tmp"):
         (run.path / name).touch()
@@ -39,7 +39,7 @@ def test_epochs_are_sorted_as_numbers_and_nothing_else_is_one(tmp_path: Path) ->
     ("losses", "best"),
     [
         ({1: 2.0, 2: 1.5, 3: 1.7}, 2),
-        ({1: 1.5, 2: 1.5, 3: 1.6}, 1),  # the earlier of equals
+        ({1: 1.5, 2: 1.5, 3: 1.6}, 1),  # a tie: the earlier one
         ({1: None, 2: None, 3: None}, 3),  # no validation
     ],
 )
@@ -50,16 +50,16 @@ def test_best_is_the_lowest_validation_loss(
     assert run.choose("best") == run.epoch_path(best)
 
 
-def test_best_is_among_the_epochs_that_are_there(tmp_path: Path) -> None:
+def test_best_is_chosen_among_the_epochs_that_have_a_file(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
     run.epoch_path(1).unlink()
     assert run.best_epoch() == 2
 
 
-def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
+def test_if_an_epoch_is_removed_before_it_is_read_the_next_best_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a training with --keep does meanwhile is done here just before the reading."""
+    """A running training with --keep can remove one; here it is removed just before reading."""
     run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2, 3: 1.3})
     read: list[Path] = []
 
@@ -70,14 +70,12 @@ def test_an_epoch_removed_before_it_is_read_gives_way_to_the_next(
         return read_checkpoint(path)
 
     monkeypatch.setattr(find, "read_checkpoint", remove_and_read)
-    with pytest.raises(CharlstmError, match=r"epoch-003.*not a weights file"):
+    with pytest.raises(CharlstmError, match=r"epoch-003.*not a charlstm weights file"):
         find.load_checkpoint(str(run.path))
     assert read == [run.epoch_path(1), run.epoch_path(2), run.epoch_path(3)]
 
 
-def test_history_until_an_epoch_without_a_line_is_that_until_the_one_before(
-    tmp_path: Path,
-) -> None:
+def test_history_until_an_epoch_without_a_line_ends_at_the_epoch_before(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 1.0, 2: 1.2})
     size = (run.path / "history.jsonl").stat().st_size
     assert run.history_until(3) == run.history_until(2) == size
@@ -85,7 +83,7 @@ def test_history_until_an_epoch_without_a_line_is_that_until_the_one_before(
     assert run.history_until(0) == 0
 
 
-def test_a_line_cut_short_or_not_finite_is_no_candidate(tmp_path: Path) -> None:
+def test_truncated_lines_and_losses_that_are_not_finite_are_ignored(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 2.0, 2: 1.5})
     run.epoch_path(3).touch()
     with (run.path / "history.jsonl").open("a") as file:
@@ -93,14 +91,14 @@ def test_a_line_cut_short_or_not_finite_is_no_candidate(tmp_path: Path) -> None:
     assert run.best_epoch() == 2
 
 
-def test_an_epoch_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_epoch_lists_the_available_ones(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: None, 2: None})
     assert run.choose("last") == run.choose("2") == run.epoch_path(2)
-    with pytest.raises(CharlstmError, match="no epoch 3; there are 1, 2"):
+    with pytest.raises(CharlstmError, match="no epoch 3; it has 1, 2"):
         run.choose("3")
 
 
-def test_the_newest_run_is_that_of_the_youngest_newest_epoch(
+def test_the_newest_run_has_the_most_recent_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,19 +108,19 @@ def test_the_newest_run_is_that_of_the_youngest_newest_epoch(
         run = folder_with(tmp_path / "checkpoints" / name, {1: None, 2: None})
         os.utime(run.epoch_path(1), ns=(0, 10**9 * (100 - age)))
         os.utime(run.epoch_path(2), ns=(0, 10**9 * (100 - age)))
-    os.utime(tmp_path / "checkpoints/old/epoch-001.weights.h5")  # not its newest epoch
+    os.utime(tmp_path / "checkpoints/old/epoch-001.weights.h5")  # not its last epoch
     (tmp_path / "checkpoints" / "empty").mkdir()
     folder_with(tmp_path / "checkpoints" / ".made.part", {1: None})
     (tmp_path / "checkpoints" / "file").touch()
     assert find_weights(None, "last") == Path("checkpoints/new/epoch-002.weights.h5")
 
 
-def test_a_checkpoint_is_a_folder_or_a_file_and_an_epoch_only_of_a_folder(tmp_path: Path) -> None:
+def test_an_epoch_can_be_chosen_of_a_run_folder_but_not_of_a_file(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: None, 2: None})
     assert find_weights(str(run.path), "1") == run.epoch_path(1)
     file = str(run.epoch_path(2))
     assert find_weights(file) == Path(file)
-    with pytest.raises(CharlstmError, match="no epoch can be chosen"):
+    with pytest.raises(CharlstmError, match="holds a single epoch"):
         find_weights(file, "last")
     with pytest.raises(CharlstmError, match="no such run"):
         find_weights(str(tmp_path / "none"))
@@ -131,13 +129,13 @@ def test_a_checkpoint_is_a_folder_or_a_file_and_an_epoch_only_of_a_folder(tmp_pa
         find_weights(str(tmp_path / "empty"))
 
 
-def test_a_run_that_is_not_placed_leaves_nothing(tmp_path: Path) -> None:
+def test_a_run_that_is_not_settled_leaves_nothing(tmp_path: Path) -> None:
     with new_run(tmp_path / "a/b/run", overwrite=False) as run:
         run.write_config("units = 3\n")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_appears_with_all_that_it_has(tmp_path: Path) -> None:
+def test_a_settled_run_appears_with_all_of_its_files(tmp_path: Path) -> None:
     place = tmp_path / "a/run"
     with new_run(place, overwrite=False) as run:
         run.write_config("units = 3\n")
@@ -149,7 +147,7 @@ def test_a_run_appears_with_all_that_it_has(tmp_path: Path) -> None:
     assert [path.name for path in place.parent.iterdir()] == ["run"]
 
 
-def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_training_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".run.part").mkdir()
     (tmp_path / ".run.part" / "corpus.ids").touch()
     with new_run(tmp_path / "run", overwrite=False) as run:
@@ -158,7 +156,7 @@ def test_what_a_killed_training_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_the_old_run_is_there_until_the_new_one_is_placed(tmp_path: Path) -> None:
+def test_the_old_run_stays_until_the_new_one_is_settled(tmp_path: Path) -> None:
     old = folder_with(tmp_path / "run", {1: 1.0})
     (old.path / ".epoch-002.weights.h5.tmp").touch()
     with pytest.raises(CharlstmError, match="`overwrite`"), new_run(old.path, overwrite=False):
@@ -174,7 +172,7 @@ def test_the_old_run_is_there_until_the_new_one_is_placed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("strange", ["notes.txt", "epoch-1.weights.h5", "sub/config.toml"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_not_part_of_a_run_is_never_touched(
+def test_files_that_are_not_part_of_a_run_are_never_touched(
     strange: str, *, overwrite: bool, tmp_path: Path
 ) -> None:
     run = folder_with(tmp_path / "run", {1: 1.0})
@@ -189,7 +187,7 @@ def test_what_is_not_part_of_a_run_is_never_touched(
     assert run.epochs() == [1]
 
 
-def test_what_appears_meanwhile_is_not_touched_either(tmp_path: Path) -> None:
+def test_files_that_appear_meanwhile_are_not_touched_either(tmp_path: Path) -> None:
     place = tmp_path / "run"
     with new_run(place, overwrite=True) as run:
         place.mkdir()
@@ -209,17 +207,17 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "config.toml").exists()
 
 
-def test_a_place_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_impossible_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with (
-            pytest.raises(CharlstmError, match=f"{place}: .*choose another with `run`"),
+            pytest.raises(CharlstmError, match=f"{place}: .*choose another folder with `run`"),
             new_run(place, overwrite=True),
         ):
             pass
 
 
-def test_history_holds_nothing_that_is_not_finite(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_not_written_to_the_history(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {})
     with pytest.raises(ValueError, match="JSON"):
         run.append_history({"loss": math.nan})
@@ -250,8 +248,8 @@ print(count)
 """
 
 
-def test_killed_at_any_point_of_replacing_a_run_it_is_all_old_or_all_new(tmp_path: Path) -> None:
-    """And the folder is the same folder: it can be a mount point."""
+def test_a_kill_while_replacing_a_run_leaves_all_old_or_all_new_files(tmp_path: Path) -> None:
+    """The folder itself is kept, as it may be a mount point."""
     outcomes = []
     for point in range(99):
         folder = tmp_path / str(point)
@@ -283,10 +281,10 @@ def test_killed_at_any_point_of_replacing_a_run_it_is_all_old_or_all_new(tmp_pat
 
 
 @pytest.mark.parametrize("place", [".", "there", "there/"])
-def test_a_run_can_be_made_in_a_folder_that_is_there(
+def test_a_run_can_be_created_in_an_existing_folder(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mount point, a shell's own folder: nothing can be made beside it, or renamed to it."""
+    """A mount point or a shell's working directory cannot be replaced by a rename."""
     monkeypatch.chdir(tmp_path)
     folder = Path(place)
     folder.mkdir(exist_ok=True)
@@ -297,7 +295,7 @@ def test_a_run_can_be_made_in_a_folder_that_is_there(
     with new_run(folder, overwrite=False) as run:
         run.write_config("")
     assert sorted(tmp_path.rglob("*")) == before
-    (folder / ".part").mkdir()  # of a training that was killed
+    (folder / ".part").mkdir()  # left by a killed training
     (folder / ".part" / "corpus.ids").touch()
     with new_run(folder, overwrite=False) as run:
         run.write_config("")
@@ -309,7 +307,7 @@ def test_a_run_can_be_made_in_a_folder_that_is_there(
     assert folder.stat().st_ino == inode
 
 
-def test_going_on_minds_its_own_files(tmp_path: Path) -> None:
+def test_resuming_removes_only_temporary_files_of_a_run(tmp_path: Path) -> None:
     run = folder_with(tmp_path / "run", {1: 1.0})
     for name in ("sample.txt", ".DS_Store", "slurm-7.out"):
         (run.path / name).touch()
@@ -321,7 +319,7 @@ def test_going_on_minds_its_own_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])
-def test_without_locks_there_is_a_note(
+def test_without_file_locks_there_is_a_note(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
@@ -335,11 +333,11 @@ def test_without_locks_there_is_a_note(
     with old_run(tmp_path / "old", told.append):
         pass
     assert [line.partition(": ")[2] for line in told] == [
-        "there are no locks; a second training in it would not be noticed"
+        "no file locks here, so a second training in it would go unnoticed"
     ] * 2
 
 
-def test_a_folder_in_which_nothing_can_be_replaced_is_noticed_at_once(
+def test_a_folder_in_which_files_cannot_be_replaced_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:

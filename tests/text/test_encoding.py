@@ -26,7 +26,7 @@ def encode_bytes(content: bytes, folder: Path) -> Corpus:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 64, 1 << 20])
-def test_ids_do_not_depend_on_where_chunks_end(
+def test_ids_do_not_depend_on_chunk_boundaries(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
@@ -45,7 +45,7 @@ def test_only_a_leading_byte_order_mark_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
 @pytest.mark.parametrize("start", ["", "abc", "学而", "aé" * 10])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe5\xad", b"\xc0\x80", b"\xed\xa0\x80"])
-def test_what_is_not_utf8_is_refused_at_its_offset(
+def test_invalid_utf8_is_refused_with_its_offset_and_place(
     chunk: int, start: str, bad: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
@@ -58,7 +58,7 @@ def test_what_is_not_utf8_is_refused_at_its_offset(
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
-def test_a_text_that_is_cut_in_a_character_says_so(
+def test_the_error_says_if_a_text_ends_in_the_middle_of_a_character(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
@@ -78,16 +78,18 @@ def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("line", ["an ordinary line\n", "Москва и дожди\n", "über naïve Bären\n"])
-def test_wide_encodings_without_a_mark_are_recognised(
+def test_utf_16_and_utf_32_without_a_mark_are_recognised(
     encoding: str, line: str, tmp_path: Path
 ) -> None:
-    """Many of them are valid UTF-8, full of control characters."""
+    """Many such texts are valid UTF-8, full of control characters."""
     with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8 text >"):
         encode_bytes((line * 50).encode(encoding), tmp_path)
 
 
 @pytest.mark.parametrize("line", ["a\x1b[1mb\x1b[0m\n", "\x02abcdefghijkl\x03", "\0text of C\0\0"])
-def test_control_characters_of_a_text_are_no_encoding(line: str, tmp_path: Path) -> None:
+def test_control_characters_are_not_mistaken_for_another_encoding(
+    line: str, tmp_path: Path
+) -> None:
     assert encode_bytes((line * 50).encode(), tmp_path).counts
 
 
@@ -102,10 +104,10 @@ def test_control_characters_of_a_text_are_no_encoding(line: str, tmp_path: Path)
         ("shift_jis", "吾輩は猫である。名前はまだ無い。どこで生れたか\n", "SHIFT_JIS"),
     ],
 )
-def test_the_advice_for_other_encodings_works_when_it_is_typed(
+def test_the_suggested_command_converts_other_encodings(
     encoding: str, line: str, name: str, tmp_path: Path
 ) -> None:
-    """A beginning in ASCII alone is no clue."""
+    """Even if the text starts with plain ASCII, which gives no hint."""
     content = "an ordinary line\n" * 9 + line * 30
     path = tmp_path / "my text"
     path.write_bytes(content.encode(encoding))
@@ -116,12 +118,14 @@ def test_the_advice_for_other_encodings_works_when_it_is_typed(
     assert (tmp_path / "utf8.txt").read_text("utf-8") == content
 
 
-def test_of_a_text_that_is_mostly_utf8_the_advice_is_about_the_bad_byte(tmp_path: Path) -> None:
+def test_in_a_text_that_is_mostly_utf8_the_advice_is_to_fix_the_byte(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("學而時習之\nnaïve\n".encode() + b"caf\xe9 and on\n")
-    with pytest.raises(CharlstmError, match="line 3, column 4; all before it is UTF-8") as error:
+    with pytest.raises(
+        CharlstmError, match="line 3, column 4; the text before it is UTF-8"
+    ) as error:
         encode(open_text(str(path)), tmp_path / "ids")
-    command = str(error.value).partition("such bytes with: ")[2]
+    command = str(error.value).partition("invalid bytes with: ")[2]
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False)
     assert (tmp_path / "utf8.txt").read_text("utf-8") == "學而時習之\nnaïve\ncaf and on\n"
 
@@ -135,7 +139,7 @@ def test_of_a_text_that_is_mostly_utf8_the_advice_is_about_the_bad_byte(tmp_path
         (b"\x89HDF\r\n\x1a\n\xff", "an HDF5 file"),
     ],
 )
-def test_files_of_other_kinds_are_called_what_they_are(
+def test_the_error_names_the_format_of_other_files(
     content: bytes, what: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "file"
@@ -146,13 +150,15 @@ def test_files_of_other_kinds_are_called_what_they_are(
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"aaaa"])
-def test_a_text_without_a_choice_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_text_with_fewer_than_two_distinct_characters_is_refused(
+    content: bytes, tmp_path: Path
+) -> None:
     with pytest.raises(CharlstmError, match="nothing to learn"):
         encode_bytes(content, tmp_path)
 
 
 class Changing(io.BytesIO):
-    """A text that another process replaces between the two readings."""
+    """A text that another process changes between the two passes."""
 
     readings = 0
 
@@ -163,13 +169,13 @@ class Changing(io.BytesIO):
         return super().seek(offset, whence)
 
 
-def test_a_text_that_changes_between_the_readings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CharlstmError, match="changed while it was read"):
+def test_a_text_that_changes_between_the_two_passes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CharlstmError, match="changed while it was being read"):
         encode(Text("text", Changing(b"ab" * 100)), tmp_path / "ids")
 
 
 @pytest.mark.parametrize("size", [100, 300])
-def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> None:
+def test_a_text_that_shrinks_or_grows_is_refused(size: int, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"ab" * 100)
     opened = open_text(str(path))
@@ -179,24 +185,24 @@ def test_a_text_that_is_cut_or_grows_is_refused(size: int, tmp_path: Path) -> No
             os.truncate(path, size)
             return super().seek(offset, whence)
 
-    with pytest.raises(CharlstmError, match="changed while it was read"):
+    with pytest.raises(CharlstmError, match="changed while it was being read"):
         encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    """Nobody writes to it: to open it would take for ever."""
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    """It has no writer, so opening it would block forever."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CharlstmError, match="regular file"):
         open_text(str(tmp_path / "pipe"))
 
 
-def test_the_split_is_that_of_the_published_numbers() -> None:
+def test_the_split_matches_published_numbers() -> None:
     training, validation = split(np.zeros(1_115_394, np.uint8), 0.1, needed=2)
     assert (len(training), len(validation)) == (1_003_854, 111_540)
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.1, 0.29, 0.5, 0.999])
-def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> None:
+def test_the_text_length_that_the_error_asks_for_is_just_enough(validation: float) -> None:
     with pytest.raises(CharlstmError) as error:
         split(np.zeros(20, np.uint8), validation, needed=21)
     asked = int(str(error.value).split("must have ")[1].split(";")[0].replace(",", ""))
@@ -205,7 +211,7 @@ def test_a_text_of_the_length_asked_for_is_long_enough(validation: float) -> Non
         split(np.zeros(asked - 1, np.uint8), validation, needed=21)
 
 
-def test_characters_that_only_one_part_has_are_found(tmp_path: Path) -> None:
+def test_only_in_returns_the_characters_that_no_other_part_has(tmp_path: Path) -> None:
     found = encode_bytes(b"abcabcabcxaybx", tmp_path)
     assert only_in(found.ids[9:], found) == "xy"
 
@@ -218,7 +224,7 @@ def encoded(tmp_path: Path) -> tuple[Path, Path, Corpus]:
     return path, tmp_path / "ids", encode(open_text(str(path)), tmp_path / "ids")
 
 
-def test_an_encoding_is_used_again_until_the_text_is_another(
+def test_an_encoding_is_reused_until_the_text_changes(
     encoded: tuple[Path, Path, Corpus],
 ) -> None:
     path, ids_path, corpus = encoded
@@ -227,7 +233,7 @@ def test_an_encoding_is_used_again_until_the_text_is_another(
     assert again
     assert again.identity() == identity
     assert again.vocabulary.decode(again.ids) == "hello, hello"
-    os.utime(path, ns=(1, 1))  # touched: the same by its SHA-256
+    os.utime(path, ns=(1, 1))  # only touched: the SHA-256 is the same
     again = reuse(open_text(str(path)), ids_path, identity)
     assert again
     assert again.mtime_ns == 1
@@ -235,7 +241,7 @@ def test_an_encoding_is_used_again_until_the_text_is_another(
     assert reuse(open_text(str(path)), ids_path, identity) is None
 
 
-def test_a_text_in_memory_has_no_time_so_it_is_read(encoded: tuple[Path, Path, Corpus]) -> None:
+def test_a_text_in_memory_is_compared_by_content(encoded: tuple[Path, Path, Corpus]) -> None:
     _, ids_path, corpus = encoded
     identity = corpus.identity() | {"mtime_ns": 0}
     assert reuse(Text("text", io.BytesIO(b"hello, hello")), ids_path, identity)
@@ -253,7 +259,7 @@ def test_a_text_in_memory_has_no_time_so_it_is_read(encoded: tuple[Path, Path, C
         {"sha256": None},
     ],
 )
-def test_an_identity_that_does_not_fit_is_not_used(
+def test_an_identity_that_does_not_match_is_not_reused(
     change: dict[str, object], encoded: tuple[Path, Path, Corpus]
 ) -> None:
     path, ids_path, corpus = encoded
@@ -264,7 +270,7 @@ def test_an_identity_that_does_not_fit_is_not_used(
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 12, b"\xff" * 12, b"\0" * 11])
-def test_an_id_file_that_is_damaged_is_not_used(
+def test_a_damaged_id_file_is_not_reused(
     content: bytes, encoded: tuple[Path, Path, Corpus]
 ) -> None:
     path, ids_path, corpus = encoded
@@ -274,7 +280,7 @@ def test_an_id_file_that_is_damaged_is_not_used(
     assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
 
 
-def test_the_progress_counts_both_readings(tmp_path: Path) -> None:
+def test_progress_counts_both_passes(tmp_path: Path) -> None:
     told: list[int] = []
     encode(Text("text", io.BytesIO(MIXED.encode())), tmp_path / "ids", told.append)
     assert sum(told) == 2 * len(MIXED.encode())
@@ -298,7 +304,7 @@ print(peak)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc of Linux")
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     peaks = []
     for repeats in (20_000, 600_000):  # 2 MB and 60 MB
@@ -314,7 +320,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
-def test_what_a_vocabulary_lacks_is_named_once_with_its_first_place(
+def test_each_unknown_character_is_named_once_with_its_first_position(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "CHUNK_BYTES", chunk)
@@ -322,16 +328,22 @@ def test_what_a_vocabulary_lacks_is_named_once_with_its_first_place(
     ids = np.concatenate([*reading.ids()])
     assert list(ids) == [0, 1, 0]
     named = (
-        "what the model has never seen: 'x' (U+0078) at character 2, 'é' (U+00E9) at character 3, "
+        "outside the vocabulary: 'x' (U+0078) at character 2, 'é' (U+00E9) at character 3, "
         "COMBINING ACUTE ACCENT (U+0301) at character 7, '\\n' (U+000A) at character 9"
     )
-    assert reading.account("skip") == f"some: left out 7 of {named}"
+    assert reading.account("skip") == f"some: skipped 7 characters {named}"
     with pytest.raises(CharlstmError) as error:
         reading.account("error")
-    assert str(error.value) == f"some: it has {named}; leave it out, or say `unknown` skip"
+    assert str(error.value) == f"some: has characters {named}; remove them, or use `unknown` skip"
 
 
-def test_of_a_text_that_has_nothing_strange_nothing_is_said() -> None:
+def test_a_single_skipped_character_is_in_the_singular() -> None:
+    reading = Reading(Text("some", io.BytesIO(b"abx")), Vocabulary("ab"))
+    assert [*map(list, reading.ids())] == [[0, 1]]
+    assert reading.account("skip").startswith("some: skipped 1 character outside the vocabulary: ")
+
+
+def test_a_text_without_unknown_characters_gives_no_note() -> None:
     reading = Reading(Text("some", io.BytesIO(b"abba")), Vocabulary("ab"))
     assert [list(piece) for piece in reading.ids()] == [[0, 1, 1, 0]]
     assert reading.account("error") == reading.account("skip") == ""

@@ -12,14 +12,14 @@ def test_decode_undoes_encode() -> None:
 
 
 def test_only_characters_of_the_vocabulary_have_ids() -> None:
-    """The first id is a character's, too, and not what others get."""
+    """Unknown characters are not mistaken for the character with id 0."""
     ids, known = Vocabulary("aé学").look_up(code_points("xa学b\U0010ffff"))
     assert list(known) == [False, True, True, False, False]
     assert list(ids[known]) == [0, 2]
 
 
 @pytest.mark.parametrize(("size", "width"), [(2, 1), (256, 1), (257, 2), (65536, 2), (65537, 4)])
-def test_ids_are_as_narrow_as_they_can_be(size: int, width: int) -> None:
+def test_ids_have_the_narrowest_type_that_fits(size: int, width: int) -> None:
     characters = "".join(chr(i + 0x10000) for i in range(size))
     vocabulary = Vocabulary(characters)
     assert vocabulary.id_dtype.itemsize == width

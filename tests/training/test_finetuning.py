@@ -29,7 +29,7 @@ def example(model: ModelConfig) -> Checkpoint:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.cell)
-def test_what_it_knew_it_predicts_as_before(model: ModelConfig, tmp_path: Path) -> None:
+def test_known_characters_keep_their_logits(model: ModelConfig, tmp_path: Path) -> None:
     old = example(model)
     weights = fit(old, NEW)
     assert [array.shape for array in weights] == [*shapes(model, len(NEW))]
@@ -37,13 +37,13 @@ def test_what_it_knew_it_predicts_as_before(model: ModelConfig, tmp_path: Path) 
     write_checkpoint(tmp_path / "new", Checkpoint(1, model, NEW, weights))
     text = "bdgkkgdbbdkg"
     before, after = (Oracle(tmp_path / name).logits(text) for name in ("old", "new"))
-    places = [NEW.characters.index(character) for character in OLD.characters]
-    assert_allclose(after[:, places], before, atol=1e-12)
-    strange = [NEW.characters.index(character) for character in "acz"]
-    assert_allclose(after[:, strange], old.weights.dense_bias.min(), atol=1e-7)
+    known = [NEW.characters.index(character) for character in OLD.characters]
+    assert_allclose(after[:, known], before, atol=1e-12)
+    new = [NEW.characters.index(character) for character in "acz"]
+    assert_allclose(after[:, new], old.weights.dense_bias.min(), atol=1e-7)
 
 
-def test_a_new_character_is_read_as_the_mean_of_the_others() -> None:
+def test_the_kernel_row_of_a_new_character_is_the_mean_of_the_others() -> None:
     old = example(MODELS[0])
     rows = fit(old, NEW).layers[0].kernel
     assert_allclose(
@@ -52,16 +52,15 @@ def test_a_new_character_is_read_as_the_mean_of_the_others() -> None:
     assert_allclose(rows[NEW.characters.index("b")], old.weights.layers[0].kernel[0], atol=0)
 
 
-def test_a_training_begins_with_a_model_of_another_text(
-    charlstm: Run, trained: Path, words: Path
-) -> None:
+def test_a_model_is_fine_tuned_on_another_text(charlstm: Run, trained: Path, words: Path) -> None:
     words.write_text("быстрая лиса прыгает через ленивую собаку, the lazy dog\n" * 90, "utf-8")
     more = "--init-from", trained, "--max-steps", "2", "--log-every", "1", "--batch-size", "4"
     done = charlstm("train", "words.txt", *more, "--dropout", "0")
     assert done.returncode == 0, done.stderr
     shown = "\n".join(lines_of(done.stderr))
-    assert "begins:  with a model of 27 characters; new to it: ',' (U+002C)" in shown
-    assert "not in this text: 'c' (U+0063), 'f' (U+0066)" in shown
+    assert "base:    a model with 27 characters in its vocabulary\n" in shown
+    assert "new:     ',' (U+002C)" in shown
+    assert "unused:  'c' (U+0063), 'f' (U+0066)" in shown
     assert "model:   2 x LSTM(24), dropout 0.0: " in shown
     run = words.parent / "checkpoints/words"
     assert f'init_from = "{trained}"' in (run / "config.toml").read_text()
@@ -71,10 +70,10 @@ def test_a_training_begins_with_a_model_of_another_text(
     assert read_checkpoint(file).vocabulary.characters == "".join(sorted({*old, *text}))
     again = charlstm("train", "words.txt", "--resume")
     assert again.returncode == 0
-    assert lines_of(again.stderr)[-1].startswith("finished already")
+    assert any(line.startswith("already finished: ") for line in lines_of(again.stderr))
 
 
-def test_a_presets_architecture_gives_way_to_the_models(trained: Path) -> None:
+def test_the_base_model_overrides_the_architecture_of_a_preset(trained: Path) -> None:
     base = read_checkpoint(trained / "epoch-001.weights.h5")
     request = Request("x", {}, "char-rnn", read_config("char-rnn", RECORDS))
     chosen = new_settings(request, base=base)
@@ -82,13 +81,13 @@ def test_a_presets_architecture_gives_way_to_the_models(trained: Path) -> None:
     assert chosen.config.optimizer == "rmsprop"
 
 
-def test_another_architecture_than_that_of_the_model_is_refused(
+def test_an_architecture_other_than_the_base_models_is_refused(
     charlstm: Run, trained: Path, words: Path
 ) -> None:
     done = charlstm("train", words, *SMALL, "--units", "25", "--init-from", trained)
     assert done.returncode == 1
     assert lines_of(done.stderr)[-1] == (
-        "charlstm: --units: the model to begin with has 24, not 25; leave it out, or begin without "
+        "charlstm: --units: the base model has 24, not 25; leave it out, or train without "
         "--init-from"
     )
     assert not (words.parent / "checkpoints").exists()

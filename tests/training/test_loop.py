@@ -30,7 +30,7 @@ from charlstm.text.windows import Windows
 from charlstm.training.loop import Training
 from charlstm.training.optimizer import make_optimizer
 from charlstm.training.position import Reason, beginning, finished, position_of
-from charlstm.training.reports import Ended, EpochReport, Origin, Report, StepReport
+from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
 from charlstm.training.schedule import Schedule
 from charlstm.training.step import Trainer
 
@@ -39,8 +39,8 @@ MODEL = ModelConfig(units=5, layers=2, dropout=0.0)
 LETTERS = Vocabulary("abcdefg")
 IDS = np.random.default_rng(5).integers(0, V, 60).astype(np.uint8)
 STEPS = 59 // (B * T)
-FIRST = tf.constant([1, 1], tf.int64)  # a key of dropout masks
-# A step so small that the weights stay what they are: losses are then the model's alone.
+FIRST = tf.constant([1, 1], tf.int64)  # the dropout key of the first step
+# Steps so small that the weights stay the same: all losses are then those of one model.
 STILL: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 1e-30, "clip_norm": 0.0}
 
 
@@ -59,7 +59,7 @@ class Trained:
 def training_in(
     folder: Path, model: ModelConfig = MODEL, validation: Any = IDS[:0], **options: Any
 ) -> Iterator[tuple[Trainer, Iterator[Report]]]:
-    """Begin a training in a new run folder."""
+    """Start a training in a new run folder."""
     config = TrainConfig(**{"batch_size": B, "sequence_length": T, "epochs": 1, **options})
     with new_run(folder, overwrite=False) as run:
         trainer = Trainer(model, config, V, on_gpu=False)
@@ -74,7 +74,7 @@ def training_of(
     read: Checkpoint | None = None,
     **rest: Any,
 ) -> Training:
-    """Put a training together; one that goes on from a file if one was ``read``."""
+    """Build a training; it resumes from the checkpoint ``read`` if given."""
     letters = rest.pop("letters", LETTERS)
     corpus = corpus_of(parts[0], letters)
     at = position_of(read, model, corpus, run) if read else beginning(len(letters))
@@ -109,8 +109,8 @@ def run_training(folder: Path, *records: Any, **options: Any) -> Trained:
     )
 
 
-def test_the_losses_are_the_oracles_lane_by_lane(tmp_path: Path) -> None:
-    """Each lane is read as one text from a zero state, through all windows of the epoch."""
+def test_losses_equal_the_oracles_for_each_lane(tmp_path: Path) -> None:
+    """Each lane is one text, read from a zero state through all windows of the epoch."""
     done = run_training(tmp_path / "run", **STILL)
     oracles = [Oracle(done.epochs[0].path) for _ in range(B)]
     length = STEPS * T
@@ -131,7 +131,7 @@ def test_state_is_zero_at_the_start_of_every_epoch(tmp_path: Path) -> None:
     assert losses[:STEPS] == losses[STEPS:]
 
 
-def test_history_is_what_the_reports_say(tmp_path: Path) -> None:
+def test_the_history_matches_the_reports(tmp_path: Path) -> None:
     done = run_training(tmp_path / "run", epochs=2, log_every=2, validation=IDS[:20])
     lines = done.history("step")
     assert [(line["epoch"], line["step"]) for line in lines] == [
@@ -180,9 +180,7 @@ def test_validation_does_not_disturb_the_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("max_steps", "epochs"), [(1, [1]), (STEPS, [STEPS]), (STEPS + 2, [STEPS, 2])]
 )
-def test_max_steps_ends_the_epoch_it_falls_in(
-    max_steps: int, epochs: list[int], tmp_path: Path
-) -> None:
+def test_max_steps_ends_its_epoch_early(max_steps: int, epochs: list[int], tmp_path: Path) -> None:
     done = run_training(tmp_path / "run", epochs=5, max_steps=max_steps)
     assert len(done.steps) == max_steps
     assert done.run.epochs() == [report.epoch for report in done.epochs]
@@ -190,7 +188,7 @@ def test_max_steps_ends_the_epoch_it_falls_in(
     assert counts == epochs
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_weights_and_different_seeds_different_ones(tmp_path: Path) -> None:
     model = ModelConfig(units=5, layers=2, dropout=0.5)
     one, two, other = (
         read_checkpoint(run_training(tmp_path / name, model, seed=seed).epochs[0].path).weights
@@ -201,11 +199,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: P
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 4, 100])
-def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -> None:
+def test_the_number_of_steps_per_call_does_not_change_the_training(
+    steps_per_call: int, tmp_path: Path
+) -> None:
     model = ModelConfig(units=5, layers=2, dropout=0.5)
     whole = run_training(tmp_path / "whole", model, epochs=2, log_every=3)
     with training_in(tmp_path / "run", model, epochs=2, log_every=3) as (trainer, reports):
-        assert trainer.steps_per_call > STEPS  # small as this model is
+        assert trainer.steps_per_call > STEPS  # since this model is so small
         trainer.steps_per_call = steps_per_call
         steps = [report for report in reports if isinstance(report, StepReport)]
     assert steps == whole.steps
@@ -216,7 +216,7 @@ def test_calls_do_not_change_the_training(steps_per_call: int, tmp_path: Path) -
     assert all(map(np.array_equal, one, two))
 
 
-def test_patience_ends_a_training_that_gets_no_better_and_can_be_raised(tmp_path: Path) -> None:
+def test_patience_ends_a_training_that_does_not_improve_and_can_be_raised(tmp_path: Path) -> None:
     done = run_training(tmp_path / "run", epochs=9, validation=IDS[:31], patience=2, **STILL)
     assert done.run.epochs() == [1, 2, 3]  # all equal: the first is the best
     assert done.run.best_epoch() == 1
@@ -244,10 +244,8 @@ def test_the_last_report_says_why_it_ended(
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_training_that_is_stopped_at_its_very_end_is_finished(
-    epochs: int, tmp_path: Path
-) -> None:
-    """The signal comes when the first epoch is written: of one there is nothing to go on with."""
+def test_a_training_stopped_at_its_end_is_finished(epochs: int, tmp_path: Path) -> None:
+    """The signal comes when the first epoch is written: with one epoch, nothing is left to do."""
     config = TrainConfig(batch_size=B, sequence_length=T, epochs=epochs)
     with new_run(tmp_path / "run", overwrite=False) as run:
         trainer = Trainer(MODEL, config, V, on_gpu=False)
@@ -265,7 +263,7 @@ def test_keep_leaves_the_newest_and_the_best(tmp_path: Path) -> None:
     assert len(done.history("epoch")) == 5
 
 
-# What the law of resuming is held for, beside the first; each is more, or other, than the first.
+# Options for which resuming is tested; each recipe differs from the first in other options.
 RECIPES: list[dict[str, Any]] = [
     {},
     {"layers": 1, "dropout": 0.0},
@@ -285,10 +283,10 @@ RECIPES: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "recipe", [RECIPES[0], *(pytest.param(r, marks=pytest.mark.slow) for r in RECIPES[1:])], ids=str
 )
-def test_stopped_before_any_step_and_resumed_equals_never_stopped(
+def test_a_training_stopped_after_any_step_and_resumed_equals_an_uninterrupted_one(
     recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    """24 steps in two epochs, with dropout and validation; not a bit may differ."""
+    """24 steps in two epochs, with dropout and validation; the results must be bit-identical."""
     ids = np.random.default_rng(6).integers(0, V, 12 * B * T + 1).astype(np.uint8)
     names = {item.name for item in fields(ModelConfig)}
     model = ModelConfig(
@@ -315,7 +313,7 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
     )
 
     def go_on(run: RunFolder, stop: int, read: Checkpoint | None = None) -> list[Any]:
-        """Train until so many steps are done."""
+        """Train until ``stop`` steps are done."""
         done: list[Any] = []
         training = training_of(
             trainer,
@@ -325,7 +323,7 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
             read,
             stopped=lambda: sum(isinstance(r, StepReport) for r in done) >= stop,
         )
-        done.extend(training.run())  # one by one: the training looks at it
+        done.extend(training.run())  # one by one: ``stopped`` counts them
         return done
 
     with new_run(tmp_path / "whole", overwrite=False) as run:
@@ -342,13 +340,13 @@ def test_stopped_before_any_step_and_resumed_equals_never_stopped(
         steps = [report for report in first + second if isinstance(report, StepReport)]
         assert steps == [report for report in whole if isinstance(report, StepReport)]
         assert outcome(run.path) == outcome(tmp_path / "whole")
-        if stop == 12:  # all steps of the first epoch were made before
+        if stop == 12:  # all steps of the first epoch were made before the stop
             report = next(report for report in second if isinstance(report, EpochReport))
             assert report.characters_per_second == 0
 
 
 def weights_after(config: TrainConfig, steps: int) -> tuple[Any, list[list[Any]]]:
-    """Return the weights before, and the gradients and weights of each step, from plain Keras."""
+    """Return the initial weights, then for each step Keras's gradients and our new weights."""
     trainer = Trainer(MODEL, config, V, on_gpu=False)
     model = build_model(MODEL, V, batch_size=B, on_gpu=False, seed=config.seed)
     before = model.arrays()
@@ -374,7 +372,7 @@ def settings(**options: Any) -> TrainConfig:
     return TrainConfig(batch_size=B, sequence_length=T, **options)
 
 
-def test_adagrad_is_the_published_one_with_its_accumulator_from_0() -> None:
+def test_adagrad_is_as_published_with_an_accumulator_that_starts_from_0() -> None:
     config = settings(optimizer="adagrad", learning_rate=0.05, epsilon=1e-12, clip_norm=0.0)
     weights, steps = weights_after(config, 3)
     sums = [np.zeros_like(array) for array in weights]
@@ -400,7 +398,7 @@ def test_gradients_are_clipped_by_their_global_norm(limit: float) -> None:
 
 
 @pytest.mark.parametrize("limit", [0.001, 100.0])
-def test_gradients_are_clipped_one_by_one(limit: float) -> None:
+def test_gradients_are_clipped_by_value(limit: float) -> None:
     config = settings(optimizer="sgd", learning_rate=1.0, clip_value=limit, clip_norm=0.0)
     before, [[gradients, after]] = weights_after(config, 1)
     assert any((np.abs(g) > 0.001).any() for g in gradients)
@@ -409,12 +407,12 @@ def test_gradients_are_clipped_one_by_one(limit: float) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"clip_value": 0.1}, {"clip_norm": 0.1}])
-def test_a_gradient_that_overflows_is_no_step(limits: dict[str, float]) -> None:
+def test_a_step_with_infinite_gradients_is_skipped(limits: dict[str, float]) -> None:
     options = {"clip_norm": 0.0, "optimizer": "sgd", "precision": "float16", **limits}
     trainer = Trainer(MODEL, settings(**options), V, on_gpu=False)
     before = trainer.model.arrays()
     infinite = [tf.fill(array.shape, np.inf) for array in before]
-    trainer._apply(infinite, tf.constant(2.0))  # noqa: SLF001 - what a step ends with
+    trainer._apply(infinite, tf.constant(2.0))  # noqa: SLF001 - the end of a step
     assert all(map(np.array_equal, before, trainer.model.arrays()))
 
 
@@ -426,8 +424,8 @@ def test_kernels_decay_and_biases_do_not() -> None:
         assert_allclose(found, kept - 0.5 * g, atol=1e-6)
 
 
-def test_each_step_has_the_rate_of_its_place(tmp_path: Path) -> None:
-    """And a run that is made longer keeps the schedule that it was begun with."""
+def test_each_step_has_its_rate_in_the_schedule(tmp_path: Path) -> None:
+    """A run that is given more epochs keeps its original schedule."""
     options: dict[str, Any] = {"schedule": "cosine", "warmup": 3, "learning_rate": 0.5}
     with training_in(tmp_path / "run", epochs=2, **options) as (trainer, reports):
         schedule = Schedule(trainer.config, STEPS)
@@ -444,7 +442,7 @@ def test_each_step_has_the_rate_of_its_place(tmp_path: Path) -> None:
     assert float(longer.optimizer.learning_rate) == pytest.approx(0.02 * 0.5)
 
 
-def test_a_step_at_a_rate_of_zero_changes_nothing_and_the_next_does() -> None:
+def test_a_step_with_learning_rate_0_changes_nothing_and_the_next_step_does() -> None:
     trainer = Trainer(MODEL, settings(), V, on_gpu=False)
     before = trainer.model.arrays()
     window = Windows(IDS, B, T).window(0)[None]
@@ -465,7 +463,7 @@ def test_options_reach_the_optimizer(name: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_the_bits_learn_nearly_the_same_and_files_are_float32(
+def test_reduced_precision_learns_nearly_the_same_and_files_are_float32(
     precision: str, tmp_path: Path
 ) -> None:
     part, options = IDS[:31], {"learning_rate": 0.02, "epochs": 6}
@@ -482,13 +480,13 @@ def test_half_the_bits_learn_nearly_the_same_and_files_are_float32(
 
 
 @pytest.mark.parametrize("limit", [0.01, 0.0])
-def test_a_step_whose_scaled_gradients_overflow_is_skipped_with_half_the_scale(
+def test_a_step_whose_scaled_gradients_overflow_is_skipped_and_the_scale_halved(
     limit: float,
 ) -> None:
     config = settings(optimizer="sgd", learning_rate=1.0, precision="float16", clip_norm=limit)
     trainer = Trainer(MODEL, config, V, on_gpu=False)
     before, window = trainer.model.arrays(), tf.constant(Windows(IDS, B, T).window(0))[None]
-    trainer.optimizer.dynamic_scale.assign(2.0**40)  # no float16 is above 65,504
+    trainer.optimizer.dynamic_scale.assign(2.0**40)  # the largest float16 is 65,504
     trainer.advance(window, tf.constant([trainer.config.learning_rate]), FIRST)
     assert all(map(np.array_equal, before, trainer.model.arrays()))
     assert float(trainer.optimizer.dynamic_scale) == 2.0**39
@@ -500,7 +498,7 @@ def test_a_step_whose_scaled_gradients_overflow_is_skipped_with_half_the_scale(
 
 
 def test_hello_is_learned(tmp_path: Path) -> None:
-    """The example that every text about character networks begins with."""
+    """The standard first example of character language models."""
     ids = np.array(Vocabulary("ehlo").encode("hello" * 40), np.uint8)
     config = TrainConfig(batch_size=2, sequence_length=5, epochs=15, learning_rate=0.02)
     model = ModelConfig(units=12, layers=1, dropout=0.1)
@@ -512,7 +510,9 @@ def test_hello_is_learned(tmp_path: Path) -> None:
     assert Oracle(run.choose("best")).write("h", 19, 0, seed=0) == ("hello" * 4)[1:]
 
 
-def test_a_loss_that_is_not_finite_ends_it_and_nothing_is_saved_after(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training_and_nothing_is_saved_after(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(CharlstmError, match=r"epoch 1, step \d+: .*`learning_rate`") as error:
         run_training(tmp_path / "run", log_every=1, **{**STILL, "learning_rate": 1e38})
     assert "\n" not in str(error.value)
@@ -523,7 +523,7 @@ def test_a_loss_that_is_not_finite_ends_it_and_nothing_is_saved_after(tmp_path: 
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    """The last step of an epoch can spoil them, and no loss shows it."""
+    """The last step of an epoch can make them so, and no loss shows it."""
     with training_in(tmp_path / "run", max_steps=1) as (trainer, reports):
         next(reports)
         trainer.model.dense.kernel.assign(trainer.model.dense.kernel * np.inf)
@@ -564,8 +564,8 @@ for precision in ("float32", "float16"):
 """
 
 
-def test_two_replicas_equal_one() -> None:
-    """In float32 and, more coarsely, in float16."""
+def test_two_replicas_train_like_one() -> None:
+    """In float32, and within a wider tolerance in float16."""
     done = subprocess.run(
         [sys.executable, "-c", REPLICAS],
         capture_output=True,
@@ -581,9 +581,19 @@ def test_two_replicas_equal_one() -> None:
         assert learned > 0.01
 
 
-def test_a_run_is_placed_with_its_first_step(tmp_path: Path) -> None:
+def test_a_new_run_folder_appears_with_the_first_step(tmp_path: Path) -> None:
     with training_in(tmp_path / "run") as (_, reports):
         assert not (tmp_path / "run").exists()
         next(reports)
         assert (tmp_path / "run").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_training_that_overfits_says_so_once(tmp_path: Path) -> None:
+    """Random letters can be memorised but not predicted."""
+    validation = np.random.default_rng(6).integers(0, V, 60).astype(np.uint8)
+    model = ModelConfig(units=24, layers=1, dropout=0.0)
+    options = {"epochs": 12, "learning_rate": 0.02}
+    with training_in(tmp_path / "run", model, validation, **options) as (_, reports):
+        notes = [report.text for report in reports if isinstance(report, Note)]
+    assert ["the model overfits" in note for note in notes] == [True]

@@ -1,4 +1,4 @@
-"""A training that is stopped and goes on, as a user does it: whole programs, real signals."""
+"""Stop and resume trainings as a user does: real processes, real signals."""
 
 import os
 import random
@@ -34,7 +34,7 @@ from charlstm.text.source import open_text
 from charlstm.training.corpus import corpus_of_old_run
 from charlstm.training.settings import Request
 
-# How many SIGKILLs one training gets; `make slow` gives it more.
+# How many times one training gets SIGKILL; `make slow` sets more.
 KILLS = int(os.environ.get("KILLS", "3"))
 
 EPOCHS = max(3, KILLS)
@@ -46,7 +46,7 @@ LONG = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that is never stopped."""
+    """Return the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "words.txt").write_text(LONG_TEXT, "utf-8")
     done = run_here(folder, "train", "words.txt", *LONG)
@@ -54,10 +54,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "checkpoints/words"
 
 
-def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
+def test_a_training_killed_repeatedly_ends_like_an_uninterrupted_one(
     words: Path, whole: Path
 ) -> None:
-    """The first end is Ctrl+C and the second SIGTERM; the others no program can answer."""
+    """The first signal is Ctrl+C, the second SIGTERM; SIGKILL, after that, cannot be handled."""
     words.write_text(LONG_TEXT, "utf-8")
     run, moments, ends = words.parent / "checkpoints/words", random.Random(5), 0
     resume = run / "resume.weights.h5"
@@ -74,7 +74,7 @@ def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
             process.kill()
             process.communicate()
         else:
-            assert f"saved; go on with: charlstm train {words} --resume" in interrupt(
+            assert f"saved; continue with: charlstm train {words} --resume" in interrupt(
                 process, number
             )
     done = run_here(words.parent, "train", words, *LONG, "--resume")
@@ -94,7 +94,7 @@ def test_a_training_killed_again_and_again_ends_as_if_never_stopped(
         pytest.param(killed.POINTS, id="all", marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_each_point_of_a_save_it_ends_as_if_never_stopped(
+def test_a_training_killed_at_each_point_of_a_save_ends_like_an_uninterrupted_one(
     points: list[str], words: Path, whole: Path
 ) -> None:
     for point in points:
@@ -111,11 +111,11 @@ def test_killed_at_each_point_of_a_save_it_ends_as_if_never_stopped(
     assert outcome(words.parent / "checkpoints/words") == outcome(whole)
 
 
-def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> None:
+def test_a_finished_run_says_so_and_continues_with_more_epochs(whole: Path) -> None:
     folder = whole.parents[1]
     done = run_here(folder, "train", "words.txt", *LONG, "--resume")
     assert done.returncode == 0
-    assert lines_of(done.stderr)[-1].startswith("finished already")
+    assert any(line.startswith("already finished; ") for line in lines_of(done.stderr))
     assert re.fullmatch(rb"checkpoints/words/epoch-0\d\d\.weights\.h5\n", done.stdout)
     before = outcome(whole)
     more = [*LONG, "--epochs", str(EPOCHS + 1), "--log-every", "50", "--resume"]
@@ -129,7 +129,7 @@ def test_a_finished_run_says_so_and_goes_on_with_more_epochs(whole: Path) -> Non
     assert f"epochs = {EPOCHS + 1}\n" in (copy / "config.toml").read_text()
 
 
-def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
+def test_resume_refuses_other_options_and_another_text(whole: Path) -> None:
     folder = whole.parents[1]
     (folder / "other.txt").write_text(LONG_TEXT[::-1], "utf-8")
     before = {path.name: path.read_bytes() for path in whole.iterdir()}
@@ -137,8 +137,9 @@ def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
         "words.txt --units 25": "--units: the run in checkpoints/words has 24, not 25",
         "words.txt --epochs 1": f"--epochs: the run in checkpoints/words has {EPOCHS}, not 1",
         "words.txt --epsilon 0.1": "--epsilon: the run in checkpoints/words has none, not 0.1",
-        "words.txt --config keras-2016": "--units",
-        "other.txt --run checkpoints/words": "other.txt: not the text that the run",
+        "words.txt --config keras-2016": "--layers",
+        "other.txt --run checkpoints/words": "other.txt: the run in checkpoints/words was started "
+        "with another text, or",
     }.items():
         done = run_here(folder, "train", *arguments.split(), "--resume")
         assert done.returncode == 1
@@ -146,7 +147,7 @@ def test_resume_takes_no_other_options_and_no_other_text(whole: Path) -> None:
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
 
-def test_ids_that_are_lost_or_damaged_are_encoded_again_from_the_same_text(
+def test_lost_or_damaged_ids_are_encoded_again_from_the_same_text_only(
     whole: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(whole, tmp_path / "run")
@@ -156,7 +157,7 @@ def test_ids_that_are_lost_or_damaged_are_encoded_again_from_the_same_text(
     for damaged in (None, b"", ids[:-1]):
         run.ids_path.unlink() if damaged is None else run.ids_path.write_bytes(damaged)
         text.write_text(LONG_TEXT[::-1], "utf-8")
-        with pytest.raises(CharlstmError, match="not the text that the run"):
+        with pytest.raises(CharlstmError, match="was started with another text"):
             corpus_of_old_run(open_text(str(text)), run, told.append)
         assert damaged is None or run.ids_path.read_bytes() == damaged
         text.write_text(LONG_TEXT, "utf-8")
@@ -168,11 +169,11 @@ def test_ids_that_are_lost_or_damaged_are_encoded_again_from_the_same_text(
 def test_a_second_training_in_the_same_folder_is_refused(words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL, "--epochs", "9999")
     wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)
-    for moment in ("in the making", "in its place"):
+    for moment in ("before the first step", "after the first epoch"):
         for how in ("--overwrite", "--resume"):
             done = run_here(words.parent, "train", words, *SMALL, how)
             assert done.returncode == 1, moment
-            assert "another training is running in it" in lines_of(done.stderr)[-1]
+            assert "another training is using it" in lines_of(done.stderr)[-1]
         wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
     interrupt(process)
 
@@ -201,18 +202,18 @@ def test_a_damaged_resume_file_falls_back_to_the_newest_good_epoch(whole: Path) 
 
 def test_a_saved_state_of_another_run_is_refused(whole: Path) -> None:
     folder = whole.parents[1]
-    (folder / "reversed.txt").write_text(LONG_TEXT[::-1], "utf-8")  # the same vocabulary
+    (folder / "reversed.txt").write_text(LONG_TEXT[::-1], "utf-8")  # has the same vocabulary
     run_here(folder, "train", "reversed.txt", *LONG, "--max-steps", "1")
     run = folder / "checkpoints/mixed"
     shutil.copytree(whole, run)
     shutil.copy(folder / "checkpoints/reversed/resume.weights.h5", run)
     done = run_here(folder, "train", "words.txt", "--run", str(run), "--resume")
     assert done.returncode == 1
-    assert "has the state of another model or text; put" in lines_of(done.stderr)[-1]
+    assert "belongs to another model or text; restore" in lines_of(done.stderr)[-1]
 
 
-def test_interrupted_it_keeps_what_is_done_and_sample_takes_all_of_it(words: Path) -> None:
-    """The epochs, and the steps after the last; nothing half-written is left."""
+def test_an_interrupted_training_can_be_sampled_from_its_last_step(words: Path) -> None:
+    """It also leaves no temporary files."""
     process = start(words.parent, "train", words, *SMALL, *"--epochs 9999 --seed 3".split())
     wait_for(words.parent / "checkpoints/words/epoch-002.weights.h5", process)
     interrupt(process)
@@ -225,7 +226,7 @@ def test_interrupted_it_keeps_what_is_done_and_sample_takes_all_of_it(words: Pat
     )
 
 
-def test_weights_can_be_read_at_every_moment_of_a_training(words: Path) -> None:
+def test_weights_can_be_read_at_any_time_during_a_training(words: Path) -> None:
     run = words.parent / "checkpoints/words"
     process = start(words.parent, "train", words, *LONG, "--keep", "1", "--save-minutes", "1e-9")
     wait_for(run / "epoch-001.weights.h5", process)
@@ -237,7 +238,7 @@ def test_weights_can_be_read_at_every_moment_of_a_training(words: Path) -> None:
     assert all(len(found) > 1 for found in epochs.values())
 
 
-def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path) -> None:
+def test_a_second_signal_ends_a_training_at_once_and_the_last_save_is_intact(words: Path) -> None:
     options = [*SMALL, *"--units 400 --batch-size 8 --sequence-length 200 --epochs 99".split()]
     process = start(words.parent, "train", words, *options)
     wait_for(words.parent / "checkpoints/words/resume.weights.h5", process)
@@ -245,9 +246,11 @@ def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path)
     os.set_blocking(process.stderr.fileno(), False)
     process.send_signal(signal.SIGTERM)
     shown, since = b"", time.monotonic()
-    while b"charlstm: stopping; once more ends it at once\n" not in shown:
+    while b"charlstm: stopping; press Ctrl+C again to quit at once\n" not in shown:
         shown += process.stderr.read() or b""
-        assert time.monotonic() - since < 1  # steps take longer than that answer
+        assert (
+            time.monotonic() - since < 1
+        )  # the message comes before the step ends, which takes longer
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -255,10 +258,10 @@ def test_a_second_signal_ends_it_at_once_and_the_last_save_is_whole(words: Path)
     assert read_checkpoint(words.parent / "checkpoints/words/resume.weights.h5").position
 
 
-def test_a_run_folder_removed_under_a_training_is_one_line(words: Path) -> None:
+def test_a_run_folder_removed_during_a_training_gives_one_line(words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL, *"--epochs 999 --log-every 1".split())
     wait_for(words.parent / "checkpoints/words/epoch-001.weights.h5", process)
-    for _ in range(100):  # it may be writing into it just now
+    for _ in range(100):  # the training may be writing to it at the same time
         shutil.rmtree(words.parent / "checkpoints", ignore_errors=True)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -270,10 +273,10 @@ def test_a_run_folder_removed_under_a_training_is_one_line(words: Path) -> None:
     assert b"Traceback" not in err
 
 
-def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
+def test_a_folder_that_becomes_unwritable_ends_the_training_which_can_be_resumed_later(
     words: Path, whole: Path
 ) -> None:
-    """A file in its place stands for rights that were lost: root has them always."""
+    """A file takes the folder's place, since removing permissions does not stop root."""
     run, away = words.parent / "checkpoints/words", words.parent / "away"
     process = start(words.parent, "train", words, *LONG)
     wait_for(run / "epoch-001.weights.h5", process)
@@ -291,7 +294,7 @@ def test_a_folder_that_cannot_be_written_any_more_ends_it_and_can_be_put_back(
     assert outcome(run) == outcome(whole)
 
 
-def test_the_text_is_not_needed_after_it_was_encoded(
+def test_the_text_is_not_needed_once_it_is_encoded(
     words: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(words.parent)

@@ -1,4 +1,4 @@
-"""What TensorBoard's own reader finds in the event file of a training."""
+"""Event files of trainings, read with TensorBoard's own reader."""
 
 import json
 import sys
@@ -14,12 +14,12 @@ from charlstm.run.claim import new_run
 from charlstm.run.folder import RunFolder
 from charlstm.training.tensorboard import Events
 
-STEPS = 527  # of an epoch of the fixture ``words`` with the options of ``SMALL``
+STEPS = 527  # per epoch for the fixture ``words`` with the options ``SMALL``
 Scalars = dict[str, list[tuple[int, float]]]
 
 
 def events_of(run: Path) -> Scalars:
-    """Return name -> step and value of each scalar, as they follow each other."""
+    """Return the (step, value) pairs of each scalar, by name, in file order."""
     reader = EventAccumulator(str(run), size_guidance={"tensors": 0}, purge_orphaned_data=False)
     reader.Reload()
     return {
@@ -29,7 +29,7 @@ def events_of(run: Path) -> Scalars:
 
 
 def is_history(found: Scalars, run: Path, steps: int) -> None:
-    """Check that scalars are what the history has."""
+    """Check that the scalars equal the history."""
     expected: Scalars = {}
     for line in map(json.loads, (run / "history.jsonl").read_text().splitlines()):
         done = (line["epoch"] - 1) * steps + line.get("step", steps)
@@ -46,7 +46,7 @@ def step_line(epoch: int, step: int) -> dict[str, object]:
     return {"kind": "step", "epoch": epoch, "step": step, "loss": 2.0 / step, "smooth_loss": 3.0}
 
 
-def test_events_are_what_the_history_gets_while_it_gets_it(tmp_path: Path) -> None:
+def test_events_follow_the_history_as_it_grows(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.append_history(step_line(1, 2))
     events = Events(run, 5, None)
@@ -62,14 +62,14 @@ def test_events_are_what_the_history_gets_while_it_gets_it(tmp_path: Path) -> No
     is_history(events_of(tmp_path), tmp_path, 5)
 
 
-def test_the_last_epoch_ends_with_the_last_step(tmp_path: Path) -> None:
+def test_the_last_epoch_ends_at_max_steps(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.append_history({"kind": "epoch", "epoch": 2, "train_loss": 1.0, "valid_loss": None})
     Events(run, 5, 7).follow()
     assert events_of(tmp_path) == {"train_loss": [(7, 1.0)]}
 
 
-def test_event_files_are_part_of_a_run_that_can_be_replaced(tmp_path: Path) -> None:
+def test_a_run_with_event_files_can_be_replaced(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     run.append_history(step_line(1, 2))
@@ -80,8 +80,8 @@ def test_event_files_are_part_of_a_run_that_can_be_replaced(tmp_path: Path) -> N
     assert {path.name for path in run.path.iterdir()} == {".lock", "history.jsonl"}
 
 
-def test_a_training_that_was_killed_has_no_step_twice(words: Path) -> None:
-    """Killed when its events are ahead of the state from which it will go on."""
+def test_a_killed_and_resumed_training_has_no_step_twice(words: Path) -> None:
+    """It is killed when its events are ahead of its resume file."""
     run = words.parent / "checkpoints/words"
     options = [*SMALL, "--log-every", "50", "--epochs", "2", "--resume", "--tensorboard"]
     process = start(words.parent, "train", words, *options)
@@ -100,7 +100,7 @@ def test_a_training_that_was_killed_has_no_step_twice(words: Path) -> None:
     assert [step for step, _ in found["valid_loss"]] == [STEPS, 2 * STEPS]
 
 
-def test_without_tensorboard_one_line_says_so_before_anything_is_done(
+def test_without_tensorboard_one_line_says_so_before_anything_is_written(
     words: Path, charlstm: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)

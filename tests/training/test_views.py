@@ -1,4 +1,4 @@
-"""The picture of the losses, where epochs are shorter than it takes to draw it."""
+"""The plot of the losses when epochs are shorter than drawing it takes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def epoch_line(epoch: int) -> dict[str, object]:
     return {"kind": "epoch", "epoch": epoch, "train_loss": 1.0, "valid_loss": 1.0}
 
 
-def test_drawing_takes_a_twentieth_of_the_time_and_shows_the_end(
+def test_drawing_takes_at_most_5_percent_of_the_time_and_shows_the_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path)
@@ -33,18 +33,18 @@ def test_drawing_takes_a_twentieth_of_the_time_and_shows_the_end(
         now += 0.1
         run.append_history(epoch_line(epoch))
         assert not list(both.after_epoch())
-    assert drawn[0] == 1  # at once, so that there is one
+    assert drawn[0] == 1  # the first plot is drawn at once
     assert 8 < len(drawn) <= 1 + 0.05 * (now - 100)
     assert not list(both.at_end())
     assert drawn[-1] == 2000
 
 
-def test_of_a_history_only_what_is_new_is_read(tmp_path: Path) -> None:
+def test_only_new_lines_of_a_history_are_read(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for epoch in range(1, 4):
         run.append_history(epoch_line(epoch))
     assert [epoch.epoch for epoch in run.finished_epochs()] == [1, 2, 3]
     history = tmp_path / HISTORY
-    history.write_bytes(b"." * history.stat().st_size)  # which would not be an epoch any more
+    history.write_bytes(b"." * history.stat().st_size)  # reading it again would find no epochs
     run.append_history(epoch_line(4))
     assert [epoch.epoch for epoch in run.finished_epochs()] == [1, 2, 3, 4]

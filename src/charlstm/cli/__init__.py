@@ -1,7 +1,7 @@
-"""Words on the command line <-> calls; the only room that prints.
+"""The command line; the only package that prints.
 
-This module is the program: its commands, its exit codes, its one boundary for errors. Nothing
-heavy is imported before a command runs, so that ``--help`` is fast.
+This module defines the program: its commands, its exit codes and the one place that reports errors.
+Nothing heavy is imported before a command runs, so that ``--help`` is fast.
 """
 
 import errno
@@ -28,24 +28,24 @@ from charlstm.version import __version__
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature
-    if wanted and not context.resilient_parsing:  # which completes what is being typed
+    if wanted and not context.resilient_parsing:  # Click parses this way to complete
         packages = ("keras", "tensorflow")
         versions = (f"{name} {version_of(name) or 'not installed'}" for name in packages)
         click.echo(f"charlstm {__version__}, {', '.join(versions)}")
         context.exit()
 
 
-UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # as of a full disk
-NO_TEMPORARY = "No usable temporary directory"  # as Python itself says it
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # for example, a full disk
+NO_TEMPORARY = "No usable temporary directory"  # Python's own message
 
 
 def _place_problem(error: OSError) -> str:
-    """Say what is wrong with the place that the program runs in; empty if it is something else."""
+    """Explain an error of the working folder, the temporary folder or stdout; empty for others."""
     if error.errno == errno.ENOENT and not _has_working_folder():
         return "the working folder has been removed; change to another one"
     if NO_TEMPORARY in str(error):
-        return "no folder for temporary files; name one in TMPDIR"
-    # Of files, all say what went wrong by themselves.
+        return "no writable folder for temporary files; set TMPDIR to one"
+    # Without a file name, the error is of a standard stream; other errors are reported elsewhere.
     if error.filename is None and error.errno in UNWRITTEN:
         discard_output()
         return f"standard output: {error.strerror}"
@@ -60,7 +60,7 @@ def _has_working_folder() -> bool:
 
 
 class _Program(click.Group):
-    """A closed pipe and Ctrl+C have exit codes of their own; Click would make both 1."""
+    """Gives a closed pipe and Ctrl+C their own exit codes; Click would exit with 1 for both."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -68,7 +68,7 @@ class _Program(click.Group):
             sys.stdout.flush()
         except BrokenPipeError as error:
             discard_output()
-            if ctx.invoked_subcommand == "train":  # a script would take nothing for a path
+            if ctx.invoked_subcommand == "train":  # a script would take the empty output for a path
                 raise CharlstmError(f"standard output: {error.strerror}") from None
             ctx.exit(0)
         except BaseException:
@@ -89,7 +89,7 @@ class _Program(click.Group):
     help="Show the versions of charlstm, Keras and TensorFlow.",
 )
 def program() -> None:
-    """Train a character language model on any text, and let it write.
+    """Train character language models, and generate text with them.
 
     \b
     charlstm train input.txt
@@ -110,20 +110,21 @@ program.add_command(doctor)
 def main() -> None:
     """Run the program and exit.
 
-    0, 1 for what a user can fix, 2 for usage, 128 and more for a signal: 130 is Ctrl+C.
+    Exit codes are 0, 1 for an error that the user can fix, 2 for wrong usage, and 128 + n for
+    signal n (Ctrl+C: 130).
     """
     open_streams()
     _interrupt.listen()
     code = run()
     if _interrupt.pressed():
-        # Where Ctrl+C meets the exec of a string, of which imports are full, Python remembers it
-        # and ends by the signal, whatever was made of the exception since.
+        # If Ctrl+C interrupts the exec of a string, which many imports do, Python notes that and
+        # kills itself with SIGINT at exit, even if the exception has been handled.
         os._exit(code)
     sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, or else that of the process; return its exit code."""
+    """Run a command line, by default that of the process, and return its exit code."""
     try:
         code = program.main(
             arguments,
@@ -131,7 +132,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             auto_envvar_prefix="CHARLSTM",
             standalone_mode=False,
         )
-    except click.Abort:  # Ctrl+C before there is a command
+    except click.Abort:  # Ctrl+C before a command starts
         return _interrupt.exit_code()
     except CharlstmError as error:
         tell(f"charlstm: {error.line(flag)}")

@@ -1,6 +1,6 @@
-"""Two curves drawn with characters: one a line, one of marks, told apart without colour.
+"""A chart drawn with characters: a line and a series of marks, distinct without colour.
 
-Knows numbers, not what they mean.
+Knows numbers, not their meaning.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 Points = list[tuple[float, float]]
 
-# The dots of a braille character, by column and row, and the bit that each is of its code point.
+# The first braille character, and the bit that each dot adds to its code point, by column and row.
 BRAILLE, BITS = 0x2800, ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 MARK = "o"
 ROWS_PER_LABEL = 3
@@ -17,10 +17,10 @@ ROWS_PER_LABEL = 3
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn; ``ends`` are the words below the first and the last point.
+    """The data of a chart; ``ends`` are the labels below the first and the last point.
 
-    ``right`` makes of a number on the left side that on the right. ``plain`` draws with ASCII
-    alone, which has one dot a character where braille has 2 x 4.
+    ``right`` converts a value of the left axis to the right axis. ``plain`` draws in ASCII, with
+    one dot per character; braille has 2 x 4.
     """
 
     line: Points
@@ -31,7 +31,7 @@ class Chart:
 
     @property
     def sample(self) -> str:
-        """A piece of the line, for a legend."""
+        """The symbol of the line in a legend."""
         return ".." if self.plain else chr(BRAILLE | 0x12) * 2
 
     def rows(self, width: int, height: int) -> list[str]:
@@ -78,7 +78,7 @@ class Chart:
 
 
 def _joined(dots: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the dots with those between one and the next, without a gap."""
+    """Connect each dot to the next without gaps."""
     joined = dots[:1]
     for (x0, y0), (x1, y1) in pairwise(dots):
         count = max(abs(x1 - x0), abs(y1 - y0))

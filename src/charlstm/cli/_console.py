@@ -1,4 +1,4 @@
-"""What a command says while it works: lines, and bars on a terminal, all on stderr."""
+"""Messages and progress of a command on stderr: lines and, on a terminal, progress bars."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from charlstm.cli import _interrupt
 from charlstm.cli._stdio import tell
 
-DELAY = 0.5  # seconds that are worth no bar
+DELAY = 0.5  # seconds; a shorter task shows no bar
 
 
 class Console:
-    """stderr; close it, so that no bar is left standing."""
+    """Lines and progress bars on stderr; ``close`` removes the last bar."""
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
@@ -23,25 +23,25 @@ class Console:
         self._said = time.monotonic()
 
     def say(self, line: str) -> None:
-        """Print one line; a bar gives way to it."""
+        """Print a line, in place of the bar if there is one."""
         self.close()
         tell(line)
         self._said = time.monotonic()
 
     def silence(self) -> float:
-        """Return for how many seconds nothing was said."""
+        """Return the seconds since the last line."""
         return time.monotonic() - self._said
 
     def close(self) -> None:
-        """Take away a bar that is on the terminal."""
+        """Remove the bar from the terminal."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def advance(self, task: str, total: int, more: int, unit: str = " characters") -> None:
-        """Move the bar of a task; Ctrl+C ends what tells of it.
+        """Advance the bar of a task by ``more`` of its ``total`` units.
 
-        Raises KeyboardInterrupt.
+        Raises KeyboardInterrupt if a signal has arrived, to interrupt the task.
         """
         _interrupt.stop_if_pressed()
         bar = self.bar(task, total, unit, delay=DELAY)
@@ -49,13 +49,13 @@ class Console:
             bar.update(min(more, total - bar.n))  # the last window can be short
 
     def advancing(self, task: str, unit: str = " characters") -> Callable[[int, int], None]:
-        """Return ``advance`` for one task, to be told the total and how many more are done."""
+        """Return ``advance`` for one task, as a function of ``total`` and ``more``."""
         return lambda total, more: self.advance(task, total, more, unit)
 
     def bar(self, task: str, total: int, unit: str, *, first: int = 0, delay: float = 0) -> Any:
-        """Return the bar of a task, on a terminal, made when it is first asked for; or None.
+        """Return the bar of a task, created at its first use; None if stderr is no terminal.
 
-        What is done ``first`` is no part of its rate.
+        The bar starts at ``first``, which does not count towards its rate.
         """
         if not self.terminal:
             return None

@@ -1,4 +1,4 @@
-"""How long a training will take, in words. Knows reports, not the training behind them."""
+"""The remaining time of a training, in words, estimated from its reports alone."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from charlstm.training.reports import StepReport
 
-# The first steps are slower; those after them are measured until so many are done.
+# Pace is measured between these steps; the first ones are slower.
 WARM_UP, MEASURED = 10, 50
-SHORTEST = 60  # seconds that are worth a line
+SHORTEST = 60  # seconds; a shorter time is not reported
 
 
 class Eta:
-    """The time to the end, told once; ``total`` steps are those of all epochs.
+    """Estimates the remaining time, once; ``total`` counts the steps of all epochs.
 
-    Reports come together for all steps of a call of the compiled function, so time is taken where
-    a call begins: what came between two such places was done between them.
+    One call of the compiled function does several steps, and reports them together when it is done.
+    So time is taken at the first report of a call: the steps from one such report to another took
+    the time between them.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Eta:
         self._told = False
 
     def after(self, report: StepReport) -> str:
-        """Return a line where it is time for it, or else nothing."""
+        """Return the line to print after a report, or an empty string."""
         self._seen += 1
         if self._told or (report.step - 1) % self._steps_per_call or self._seen <= WARM_UP:
             return ""
@@ -47,13 +48,13 @@ class Eta:
             return ""
         self._told = True
         pace = (self._clock() - self._start[1]) / (self._seen - self._start[0])
-        # This step is reported when it is done, as is the rest of its call.
+        # The rest of this call is done, too: the estimate is too long by less than one call.
         left = self._total - (report.epoch - 1) * self._steps_of_epoch - report.step
-        return f"about {duration(pace * left)} to the end" if pace * left >= SHORTEST else ""
+        return f"about {duration(pace * left)} left" if pace * left >= SHORTEST else ""
 
 
 def duration(seconds: float) -> str:
-    """Say how long it is, in the two largest units, for example ``3 h 20 min``."""
+    """Format a duration in its two largest units, for example ``3 h 20 min``."""
     minutes = round(seconds / 60)
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     if days:

@@ -1,9 +1,9 @@
-"""Ctrl+C, SIGTERM and what schedulers send before the end, never lost.
+"""Signals that stop the program: Ctrl+C, SIGTERM, and the warnings of schedulers. None is lost.
 
-Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow that can come out as a
-TypeError, and inside a finalizer it is dropped: so it is also written down, and asked for. And
-Python runs no handler before a call into TensorFlow returns, which can take seconds: so a thread
-answers at once, and ends the program at a second Ctrl+C or SIGTERM.
+Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow it can turn into a
+TypeError, and inside a finalizer it is dropped, so the signal is also recorded, for code that asks.
+And Python runs no handler until a call into TensorFlow returns, which can take seconds, so a thread
+responds at once, and ends the program at a second Ctrl+C or SIGTERM.
 """
 
 import contextlib
@@ -16,9 +16,10 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# HUP is of a terminal that is closed; USR1, USR2 and XCPU are what schedulers warn with.
+# HUP: the terminal was closed. USR1, USR2, XCPU: schedulers warn that time is up.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-# A closed terminal sends HUP twice, by the kernel and by the shell; schedulers, too, repeat theirs.
+# Signals that end the program when repeated. The others come more than once by themselves: HUP from
+# the kernel and from the shell, and the warnings of schedulers.
 IMPATIENT = {signal.SIGINT, signal.SIGTERM}
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
@@ -27,7 +28,7 @@ _deferred = False
 
 
 def listen() -> None:
-    """Note these signals from now on, unless one is ignored (as a shell does behind it)."""
+    """Handle the signals from now on, except those ignored already (as in a background job)."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _receive)
@@ -38,29 +39,29 @@ def listen() -> None:
 
 
 def defer() -> None:
-    """Raise nothing from now on: what runs asks ``pressed`` and comes to an end by itself."""
+    """Raise no KeyboardInterrupt from now on: running code asks ``pressed`` and stops by itself."""
     global _deferred  # noqa: PLW0603 - a process has one such state
     _deferred = True
 
 
 def pressed() -> bool:
-    """Tell whether a signal came, whatever became of the exception."""
+    """Tell whether a signal has arrived, even if its exception was lost."""
     return bool(_received)
 
 
 def exit_code() -> int:
-    """Return what a shell expects of a program that ended by the signal."""
+    """Return the exit code that shells expect after the signal."""
     return 128 + _received
 
 
 def stop_if_pressed() -> None:
-    """Raise KeyboardInterrupt if a signal got lost."""
+    """Raise KeyboardInterrupt if a signal has arrived, in case its exception was lost."""
     if pressed():
         raise KeyboardInterrupt
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; raise KeyboardInterrupt at the next one if a signal got lost."""
+    """Yield the items; raise KeyboardInterrupt before the next one if a signal has arrived."""
     for item in items:
         stop_if_pressed()
         yield item
@@ -74,11 +75,11 @@ def _receive(number: int, _frame: FrameType | None) -> None:
 
 
 def _answer(descriptor: int) -> None:
-    """Answer the first signal with a line, and one of a person after it with the end."""
+    """Print a line at the first signal, and end the program at the next Ctrl+C or SIGTERM."""
     os.read(descriptor, 1)
     # Not through sys.stderr: the main thread may hold its lock.
-    with contextlib.suppress(OSError):  # nobody may be there to read it
-        os.write(2, b"\ncharlstm: stopping; once more ends it at once\n")
+    with contextlib.suppress(OSError):  # stderr may be closed
+        os.write(2, b"\ncharlstm: stopping; press Ctrl+C again to quit at once\n")
     while (number := os.read(descriptor, 1)[0]) not in IMPATIENT:
         pass
     os._exit(128 + number)

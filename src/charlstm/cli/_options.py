@@ -1,4 +1,4 @@
-"""The records of options as Click options; the options that several commands share."""
+"""Records of options as Click options, in groups; the options that several commands share."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,28 +14,30 @@ from charlstm.options import Option, option, options
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SHORT = {"output": "-o"}
-FILE: dict[str, Any] = {"pattern": r"(?s).+", "metavar": "FILE", "meaning": "a file's name"}
+LARGEST_SHOWN = 1000  # upper limit of an option that help mentions
+FILE: dict[str, Any] = {"pattern": r"(?s).+", "metavar": "FILE", "meaning": "a file name"}
 TYPED = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
 
 
-def epoch_option() -> Any:
-    """Declare the option of which epoch of a run is meant."""
+def epoch_option(heading: str = "") -> Any:
+    """Declare the option that chooses an epoch of a run."""
     pattern, metavar = r"best|last|[1-9]\d*", "best|last|N"
-    return option("best", "Which of the run's epochs.", pattern=pattern, metavar=metavar)
+    help_ = "Epoch to use; best: lowest validation loss."
+    return option("best", help_, pattern=pattern, metavar=metavar, heading=heading)
 
 
 def json_option() -> Any:
-    """Declare the option to print JSON."""
-    return option(default=False, help="Print JSON, for scripts.")
+    """Declare the option that prints JSON."""
+    return option(default=False, help="Print JSON instead, for scripts.")
 
 
 def flag(name: str) -> str:
-    """Return an option as it is typed, for example ``--batch-size``."""
+    """Return the flag of an option, for example ``--batch-size``."""
     return "--" + name.replace("_", "-")
 
 
 def options_of(*records: type) -> Callable[[Command], Command]:
-    """Give a command the options that these records declare, in their order."""
+    """Add the options that these records declare to a command, in their order."""
 
     def decorate(command: Command) -> Command:
         for item in reversed(options(*records)):
@@ -46,7 +48,7 @@ def options_of(*records: type) -> Callable[[Command], Command]:
 
 
 def typed_epoch(context: click.Context) -> str | None:
-    """Return the epoch that was asked for; None if none was."""
+    """Return the epoch the user asked for, or None."""
     typed = context.get_parameter_source("epoch") is not ParameterSource.DEFAULT
     return str(context.params["epoch"]) if typed else None
 
@@ -68,13 +70,44 @@ def complete_folder(
 def complete_config(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete the name of a shipped configuration; or else let the shell complete a file."""
+    """Complete the name of a preset, or let the shell complete a file."""
     shipped = [CompletionItem(name) for name in presets() if name.startswith(incomplete)]
     return shipped + complete_file(context, parameter, incomplete)
 
 
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options; one without a heading belongs to the group of the one before it."""
+        heading = "Options"
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option_ in self.get_params(ctx):
+            if isinstance(option_, click.Option):  # rather than an argument
+                heading = getattr(option_, "heading", "") or heading
+                entry = option_.get_help_record(ctx)
+                groups.setdefault(heading, []).extend([entry] if entry else [])
+        for title, entries in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(entries)
+
+
+class _Option(click.Option):
+    """A Click option with the heading of its group, and its range in words."""
+
+    def __init__(self, *names: Any, item: Option, **settings: Any) -> None:
+        self.heading = item.heading
+        # That counts are not negative, or below 2 ** 32, needs no mention.
+        self._range = item.range if item.high <= LARGEST_SHOWN else ""
+        super().__init__(*names, **settings)
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        return {**extra, "range": self._range} if self._range else extra
+
+
 class _Whole(click.types.StringParamType):
-    """A text that is one value in the environment, too: Click would split it at its blanks."""
+    """A text that Click must not split at its blanks when it comes from the environment."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]
@@ -83,7 +116,7 @@ class _Whole(click.types.StringParamType):
 COMPLETED = {"DIR": complete_folder, "CHECKPOINT": complete_file}
 
 
-def _type(item: Option) -> Any:  # what Click calls a type
+def _type(item: Option) -> Any:  # a type in Click's sense
     if item.choices:
         return click.Choice(item.choices)
     return _Whole() if item.multiple else item.kind
@@ -96,11 +129,12 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
             raise click.BadParameter(problem)
         return value
 
-    ends = f"  [{item.range}]" if item.range else ""
     names = [name for name in (SHORT.get(item.name), flag(item.name), item.name) if name]
     default = {} if item.required else {"default": item.default}
     return click.option(
         *names,
+        cls=_Option,
+        item=item,
         type=_type(item),
         **default,
         required=item.required,
@@ -108,7 +142,7 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
         multiple=item.multiple,
         is_flag=item.kind is bool,
         metavar=item.metavar or None,
-        help=spelled(item.help, flag) + ends,
+        help=spelled(item.help, flag),
         callback=check,
         shell_complete=COMPLETED.get(item.metavar),
     )

@@ -1,4 +1,4 @@
-"""A file that a command is told to write: whole or not at all."""
+"""The output file of a command, written atomically."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from charlstm.errors import CharlstmError
 
 
 def check_file(path: str, *read: str | Path) -> None:
-    """Refuse, before the work is done, what cannot be written, is no file, or is ``read`` itself.
+    """Check an output path before the work starts; ``read`` are the input files.
 
-    Raises CharlstmError.
+    Raises CharlstmError if its folder is missing, it is no regular file, or it is an input file.
     """
     if is_stdout(path):
         return
     with files.named_refusal(path):
         target = _target(path)
         if not target.parent.is_dir():
-            raise CharlstmError(f"{path}: there is no folder {target.parent}", "make it first")
-        with contextlib.suppress(FileNotFoundError):  # then it will be a new one
+            raise CharlstmError(f"{path}: there is no folder {target.parent}", "create it first")
+        with contextlib.suppress(FileNotFoundError):  # a new file
             status = target.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise CharlstmError(f"{path}: not a regular file", "name another")
+                raise CharlstmError(f"{path}: not a regular file", "choose another")
             if any(_is(status, name) for name in read):
-                raise CharlstmError(f"{path}: it is what is read", "name another file to write")
+                raise CharlstmError(f"{path}: is also an input", "choose another output file")
 
 
 def write_to(path: str | None, content: str) -> None:
-    """Write a text as UTF-8 to a file, or to standard output; through links.
+    """Write a text as UTF-8 to a file, following links, or to standard output.
 
-    Raises CharlstmError.
+    Raises CharlstmError if the file cannot be written.
     """
     if path is None or is_stdout(path):
         write_text(content)
@@ -44,18 +44,18 @@ def write_to(path: str | None, content: str) -> None:
 
 
 def is_stdout(path: str) -> bool:
-    """Tell whether a name stands for standard output: - and what systems call it."""
+    """Tell whether a path means standard output: - or a name of its device."""
     return path in {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
 def _target(path: str) -> Path:
-    """Return what a name stands for; of a circle of links, the name."""
+    """Follow the links of a path, unless they form a circle."""
     return Path(os.path.realpath(path))
 
 
 def _is(status: os.stat_result, name: str | Path) -> bool:
-    """Tell whether a file is the one that has a name, if any has; of -, standard input."""
+    """Tell whether a status is that of a file, if the file exists; -: of standard input."""
     try:
         return os.path.samestat(status, os.fstat(0) if name == "-" else Path(name).stat())
     except OSError:
-        return False  # whoever reads it will say so
+        return False  # reported when it is read

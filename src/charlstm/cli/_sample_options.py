@@ -1,4 +1,4 @@
-"""The options of ``charlstm sample``, which its conversation has as well."""
+"""The options of ``charlstm sample``, which its interactive mode shares."""
 
 from dataclasses import dataclass
 
@@ -11,41 +11,48 @@ MOST_SAMPLES = 2**40
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(DrawOptions):
-    """How a text is drawn, and what is shown of it."""
+    """How text is sampled, and how it is printed."""
 
     prime_file: str | None = option(
-        None, "Take the opening text from a file; -: from standard input.", **FILE
+        None, "Read the opening text from a file; -: from standard input.", **FILE
     )
-    hide_prime: bool = option(default=False, help="Print only what is drawn.")
+    hide_prime: bool = option(default=False, help="Print only the new text, without the prime.")
     unknown: str = unknown_option()
     length: str = option(
         str(LENGTH),
-        "Characters to draw; inf: until it is stopped.",
+        "Number of characters to sample; inf: until interrupted.",
         pattern=r"[0-9]{1,15}|inf",
         metavar="N|inf",
         meaning="a whole number of at most 15 digits, or inf",
     )
     stop: tuple[str, ...] = option(
         (),
-        "End before this text is drawn; may be given several times.",
+        "Stop before this text appears; can be repeated.",
         pattern=r"(?s).+",
         metavar="TEXT",
         meaning="a text of at least one character",
     )
     samples: int = option(
-        1, "Texts to draw; above 1, each is printed whole.", low=1, high=MOST_SAMPLES
+        1,
+        "Number of texts, sampled in parallel and printed one after the other.",
+        low=1,
+        high=MOST_SAMPLES,
     )
-    separator: str = option("-" * 20, "A line between two texts; '': none.", metavar="TEXT")
-    json: bool = option(default=False, help="Print an object of JSON a text, one a line.")
-    output: str | None = option(None, "Write to a file, when all is drawn.", **FILE)
+    separator: str = option("-" * 20, "Line between texts; '': none.", metavar="TEXT")
+    json: bool = option(
+        default=False, heading="Output", help="Print one JSON object per text and line."
+    )
+    output: str | None = option(None, "Write to a file, once all texts are complete.", **FILE)
     color: bool = option(
-        default=False, help="On a terminal, shade what is drawn by how much it surprises the model."
+        default=False, help="On a terminal, shade each character by its surprisal."
     )
-    interactive: bool = option(default=False, help="Answer line by line; :help tells more.")
-    epoch: str = epoch_option()
+    interactive: bool = option(
+        default=False, help="Chat with the model, line by line; type :help there."
+    )
+    epoch: str = epoch_option(heading="Model")
     device: str = device_option()
 
     @property
     def characters(self) -> float:
-        """How many characters to draw."""
+        """The number of characters to sample."""
         return float(self.length)

@@ -1,4 +1,4 @@
-"""The standard streams: open, forgiving, and free of what a terminal would obey."""
+"""The standard streams: always open, indifferent to lost readers, and safe for terminals."""
 
 import contextlib
 import io
@@ -13,26 +13,26 @@ from charlstm.text.display import visible
 
 
 class _Stderr(io.FileIO):
-    """Standard error whose reader may go away: that costs the messages, and nothing else."""
+    """Standard error that drops its messages when its reader is gone, instead of failing."""
 
     def write(self, content: Any) -> int:
         try:
             super().write(content)
-        except OSError:  # a pipe or a terminal that is closed, a full disk
+        except OSError:  # a closed pipe or terminal, a full disk
             return len(content)
         return len(content)
 
 
 def open_streams() -> None:
-    """Open what is closed of the standard streams, or the next file would take its number.
+    """Replace closed standard streams, or the next file to be opened would get their number.
 
-    What is written goes nowhere; what is read is an error, as of a stream that is closed.
+    What is written to them is discarded; reading from them fails, as from a closed stream.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_WRONLY)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_WRONLY)  # gets the lowest free number
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for as long as the program runs
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
@@ -41,7 +41,7 @@ def open_streams() -> None:
 
 
 def discard_output() -> None:
-    """Let nothing more be written where nothing can be, not even when Python exits."""
+    """Discard standard output from now on, or Python would fail again when it exits."""
     with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -54,12 +54,12 @@ def tell(line: str) -> None:
 def write_text(text: str) -> None:
     """Write text to standard output as UTF-8, whatever the locale, and at once.
 
-    A terminal is shown what it would obey; a pipe or a file gets every character as it is.
+    A terminal gets control characters in a visible form; a pipe or a file gets the text unchanged.
     """
     write_raw(visible(text) if sys.stdout.isatty() else text)
 
 
 def write_raw(text: str) -> None:
-    """Write text to standard output as UTF-8, with what a terminal shall obey."""
+    """Write text to standard output as UTF-8, with its control characters."""
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()

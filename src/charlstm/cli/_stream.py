@@ -1,4 +1,4 @@
-"""A text on its way to standard output: where it ends, its colours, its bytes."""
+"""A text streamed to standard output: stop texts and colours."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from itertools import groupby
 from charlstm.cli._stdio import write_raw, write_text
 from charlstm.text.display import visible
 
-Piece = tuple[str, Sequence[float]]  # characters, and the nats of each
+Piece = tuple[str, Sequence[float]]  # characters, and the surprisal of each in nats
 
-# Surprisal in bits below which a character has a background, of the 256 that terminals know.
+# Surprisal in bits, exclusive, up to which a character has a background of the 256-colour palette.
 SHADES = ((1, ""), (2, "230"), (4, "222"), (6, "215"), (8, "209"), (math.inf, "203"))
 
 
 class Ending:
-    """A text as it is drawn: it ends before the first of its stop texts that is complete.
+    """Ends a text before the first stop text that is complete.
 
-    What could still become a stop text is held back.
+    Characters that could still become a stop text are held back.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class Ending:
         self.complete = False
 
     def take(self, text: str, nats: Sequence[float]) -> Piece:
-        """Add what was drawn; return what now belongs to the text for certain."""
+        """Add sampled characters; return those that now certainly belong to the text."""
         if self.complete:
             return "", []
         self._text += text
@@ -47,7 +47,7 @@ class Ending:
         return self._release(len(self._text) - len(held))
 
     def rest(self) -> Piece:
-        """Return what was held back, when nothing more is drawn."""
+        """Return the characters held back, once sampling has ended."""
         return self._release(len(self._text))
 
     def _release(self, count: int) -> Piece:
@@ -57,30 +57,30 @@ class Ending:
 
 
 def in_colour(*, wanted: bool) -> bool:
-    """Tell whether standard output is to be coloured: never in a pipe (no-color.org)."""
+    """Tell whether to colour standard output: never in a pipe, or with NO_COLOR (no-color.org)."""
     allowed = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return wanted and allowed and sys.stdout.isatty()
 
 
 def shaded(text: str, nats: Sequence[float]) -> str:
-    """Return a text for a terminal, each character on a background by its surprisal."""
+    """Return a text for a terminal, with each character shaded by its surprisal."""
     runs = groupby(zip(text, nats, strict=True), key=lambda drawn: _shade(*drawn))
     parts = []
     for shade, run in runs:
         characters = visible("".join(character for character, _ in run))
-        # Black on it, so that it can be read whatever colours the terminal has.
+        # Black text is readable on these backgrounds, whatever the terminal's own colours.
         parts.append(f"\x1b[38;5;16;48;5;{shade}m{characters}\x1b[0m" if shade else characters)
     return "".join(parts)
 
 
 def _shade(character: str, nats: float) -> str:
-    if character in "\r\n":  # or the line would be shaded to its end
+    if character in "\r\n":  # or the rest of the line would be shaded
         return ""
     return next(shade for below, shade in SHADES if nats / math.log(2) < below)
 
 
 def stream(drawn: Iterable[Piece], ending: Ending, *, colour: bool) -> int:
-    """Write a text as it comes, to its end; return how many characters it has."""
+    """Write a text as it is sampled, up to its end; return its number of characters."""
     count = 0
     for piece in drawn:
         count += _show(ending.take(*piece), colour=colour)
@@ -99,5 +99,5 @@ def _show(piece: Piece, *, colour: bool) -> int:
 
 
 def end_line(*, colour: bool) -> None:
-    """End the line of a terminal; Ctrl+C can have come in the middle of a colour."""
+    """End the line on a terminal; reset the colour, which Ctrl+C may have left on."""
     write_raw("\x1b[0m\n" if colour else "\n")

@@ -1,30 +1,31 @@
-"""What a training is and how it goes, in words: a summary at its start, a line for each report.
-
-Knows reports, not the training behind them.
-"""
+"""A training in words: a summary at its start, a line per report, the way on at its end."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import DEMO
-from charlstm.run.history import bits_per_char
+from charlstm.run.history import best, bits_per_char
 
 if TYPE_CHECKING:
-    # Described here, made elsewhere: importing them for real would cost the start-up its speed.
+    # For annotations only: importing these would slow down the start of the program.
     from charlstm.run.description import Description
     from charlstm.text.encoding import Corpus
     from charlstm.training.loop import Training
     from charlstm.training.reports import EpochReport, StepReport
 
 LISTED = 8  # characters shown
+RARE = 10  # a character that occurs fewer times can hardly be learned
+MANY_RARE = 0.1  # of the vocabulary: worth a line; some rare characters are normal
+MANY_UNSEEN = 0.001  # of the validation text: worth a line
 
 
 def summary(training: Training) -> Iterator[str]:
-    """Yield the lines that say what a training is made of."""
+    """Yield the lines that describe a training: its text, its model, its device."""
     origin = training.origin
     if origin.config or origin.preset:
         yield _preset(training)
@@ -38,30 +39,56 @@ def summary(training: Training) -> Iterator[str]:
 
 
 def needs(training: Training) -> Iterator[str]:
-    """Yield the lines that say what a training will need."""
+    """Yield the lines that say how much memory and disk a training needs."""
     from charlstm.training.needs import disk, memory
 
-    whose = " of the GPU's" if training.device.on_gpu else ""
-    yield f"memory:  about {memory(training) / 1e9:,.1f} GB{whose}"
-    yield f"disk:    {disk(training) / 1e6:,.0f} MB at the end of the run"
+    where = " on the GPU" if training.device.on_gpu else ""
+    yield f"memory:  about {memory(training) / 1e9:,.1f} GB{where}"
+    yield f"disk:    {disk(training) / 1e6:,.0f} MB by the end of the run"
+
+
+def outcome(training: Training) -> Iterator[str]:
+    """Yield the lines that say what a finished training achieved and what to type next."""
+    from charlstm.run.folder import PICTURE
+
+    run = training.run_folder
+    losses = {e.epoch: e.valid_loss for e in run.finished_epochs() if e.valid_loss is not None}
+    chosen = best(run.finished_epochs())
+    if chosen is not None:
+        loss = losses[chosen]
+        yield (
+            f"best:    epoch {chosen}, validation {loss:.4f} nats "
+            f"({bits_per_char(loss):.4f} bits) per character"
+        )
+    if (run.path / PICTURE).is_file():
+        yield f"curve:   {run.path / PICTURE}"
+    end_of_options = ["--"] if str(run.path).startswith("-") else []
+    yield f"next:    {shlex.join(['charlstm', 'sample', *end_of_options, str(run.path)])}"
 
 
 def step_line(report: StepReport) -> str:
-    """Return the line of a step, in a log file."""
+    """Describe a step, for a log file."""
     return f"epoch {report.epoch}, step {report.step:,} of {report.steps:,}: loss {report.loss:.4f}"
 
 
 def epoch_line(report: EpochReport, epochs: int) -> str:
-    """Return the line of an epoch, of ``epochs`` in all."""
-    losses = f"train {_loss(report.train_loss)}"
+    """Describe an epoch, one of ``epochs``, in less than 80 columns."""
+    loss, losses = report.train_loss, f"train {report.train_loss:.4f}"
     if report.valid_loss is not None:
-        losses += f", validation {_loss(report.valid_loss)}"
-    rate = f"{report.characters_per_second:,.0f} characters/s"
-    return f"epoch {report.epoch} of {epochs}: {losses}; {rate}; {report.path}"
+        loss, losses = report.valid_loss, f"{losses}, validation {report.valid_loss:.4f}"
+    bits, rate = bits_per_char(loss), _short(report.characters_per_second)
+    return f"epoch {report.epoch}/{epochs}: {losses} nats ({bits:.3f} bits), {rate} char/s"
+
+
+def _short(number: float) -> str:
+    """Write a number of any size in at most six characters, for example ``14.5k``."""
+    if number >= 999_950:  # noqa: PLR2004 - from here on, 1.0M
+        return f"{number / 1e6:,.1f}M"
+    return f"{number / 1e3:.1f}k" if number >= 9_950 else f"{number:,.0f}"  # noqa: PLR2004 - 10.0k
 
 
 def architecture(model: ModelConfig) -> str:
-    """Say in words what a model is made of, for example ``3 x LSTM(512), dropout 0.2``."""
+    """Describe an architecture, for example ``3 x LSTM(512), dropout 0.2``."""
     values = asdict(model)
     cell, layers, units = (values.pop(name) for name in ("cell", "layers", "units"))
     first = f"{layers} x {cell.upper()}({units:,})"
@@ -71,63 +98,72 @@ def architecture(model: ModelConfig) -> str:
 
 def _preset(training: Training) -> str:
     origin = training.origin
-    chosen = origin.preset and origin.preset != DEMO
-    why = f"chosen for {len(training.windows.ids):,} characters of training"
-    return f"preset:  {origin.preset or origin.config}, {why if chosen else 'as named'}"
+    if origin.preset and origin.preset != DEMO:
+        count = len(training.windows.ids)
+        return f"preset:  {origin.preset}, chosen for {count:,} characters of training text"
+    return f"preset:  {origin.preset or origin.config}"
 
 
 def _text(training: Training) -> Iterator[str]:
-    """Yield what there is to learn from."""
+    """Yield the lines that describe the text, its split and its batches."""
     from charlstm.text.encoding import only_in
-    from charlstm.text.vocabulary import describe
 
     corpus, windows, validation = training.corpus, training.windows, training.validation
     counted = zip(corpus.counts, corpus.vocabulary.characters, strict=True)
     present = sorted((count, character) for count, character in counted if count)
-    rarest = ", ".join(f"{describe(character)} {count:,}" for count, character in present[:LISTED])
+    rare = [character for count, character in present if count < RARE]
     yield f"text:    {len(corpus.ids):,} characters, {len(present):,} distinct"
-    yield f"rarest:  {rarest}"
+    if len(rare) > MANY_RARE * len(present):
+        yield (
+            f"rare:    {len(rare):,} of {len(present):,} distinct characters occur fewer than "
+            f"{RARE} times: {_listed(rare)}"
+        )
     yield f"split:   {len(windows.ids):,} for training, {len(validation):,} for validation"
     unseen = only_in(validation, corpus)
-    if unseen:
-        yield f"unseen:  only the validation part has {_listed(unseen)}"
+    share = sum(corpus.counts[i] for i in corpus.vocabulary.encode(unseen)) / (len(validation) or 1)
+    if share > MANY_UNSEEN:
+        yield (
+            f"unseen:  {share:.1%} of the validation text are characters that the training text "
+            f"lacks: {_listed(unseen)}"
+        )
     yield (
-        f"batches: {windows.steps:,} steps per epoch of {windows.batch_size:,} x "
-        f"{windows.sequence_length:,} characters; {windows.unused:,} at the end are not used"
+        f"batches: {windows.steps:,} steps per epoch, each of {windows.batch_size:,} lanes x "
+        f"{windows.sequence_length:,} characters"
     )
 
 
 def _warmup(training: Training) -> Iterator[str]:
-    """Say that the learning rate never comes to be what was asked for."""
+    """Warn of a warm-up that never ends."""
     from charlstm.training.schedule import total_steps
 
     warmup, total = training.config.warmup, total_steps(training.config, training.windows.steps)
     if warmup > total:
         yield (
-            f"note:    --warmup {warmup:,} is longer than the whole training, of {total:,} steps: "
-            "--learning-rate is never reached"
+            f"note:    --warmup {warmup:,} is longer than the training ({total:,} "
+            f"{'step' if total == 1 else 'steps'}), which never reaches --learning-rate"
         )
 
 
 def _base(base: Description, corpus: Corpus) -> Iterator[str]:
-    """Say how the vocabulary of the model to begin with differs from that of the text."""
+    """Compare the vocabulary of the base model with that of the text."""
     known = set(base.vocabulary.characters)
     counted = zip(corpus.vocabulary.characters, corpus.counts, strict=True)
     text = {character for character, count in counted if count}
-    for what, characters in (("new to it", text - known), ("not in this text", known - text)):
-        shown = _listed(sorted(characters)) or "none"
-        yield f"begins:  with a model of {len(known):,} characters; {what}: {shown}"
+    yield f"base:    a model with {len(known):,} characters in its vocabulary"
+    for what, characters in (("new", text - known), ("unused", known - text)):
+        if characters:
+            yield f"{what + ':':9}{_listed(sorted(characters))}"
 
 
 def _model(training: Training) -> Iterator[str]:
-    """Say what will learn, and where."""
+    """Yield the lines that describe the model and the device."""
     count = parameters(training.model, len(training.corpus.vocabulary))
     yield f"model:   {architecture(training.model)}: {count:,} parameters"
     yield f"device:  {training.device.name}, {training.config.precision}"
 
 
 def _resumed(training: Training, resumed: Description) -> Iterator[str]:
-    """Say where a training goes on, and what may keep it from being as if never stopped."""
+    """Say where a training continues, and why its results may differ from an uninterrupted run."""
     from charlstm.training.clock import versions
     from charlstm.training.position import steps_lost
 
@@ -136,25 +172,21 @@ def _resumed(training: Training, resumed: Description) -> Iterator[str]:
     for name, version in resumed.versions.items():
         if now.get(name, version) != version:
             yield (
-                f"note:    {name} was {version}, is {now[name]}: results can differ from those of "
-                "a training never stopped"
+                f"note:    {name} was {version} and is now {now[name]}: results can differ from "
+                "those of an uninterrupted run"
             )
     if training.origin.damage:
         lost = steps_lost(at, training.run_folder, training.windows.steps)
         yield (
             f"warning: {training.origin.damage}; at least {lost:,} steps after epoch "
-            f"{resumed.epoch} are lost, and the optimizer starts afresh"
+            f"{resumed.epoch} are lost, and the optimizer starts from scratch"
         )
 
 
 def _listed(characters: Sequence[str]) -> str:
-    """Show the first characters of many, and how many more there are."""
+    """List the first characters, and say how many more there are."""
     from charlstm.text.vocabulary import describe
 
     left = len(characters) - LISTED
     shown = ", ".join(map(describe, characters[:LISTED]))
     return f"{shown} and {left:,} more" if left > 0 else shown
-
-
-def _loss(nats: float) -> str:
-    return f"{nats:.4f} nats ({bits_per_char(nats):.4f} bits per character)"

@@ -1,4 +1,4 @@
-"""Texts that a model reads: what is typed or in a file -> ids; and what it draws -> texts."""
+"""Typed text or a file -> ids for a model; sampled ids -> text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 
 def check_utf8(option: str, *texts: str) -> None:
-    """Refuse what came from bytes of the command line that were no UTF-8.
+    """Check that texts on the command line were valid UTF-8.
 
-    Raises CharlstmError.
+    Raises CharlstmError if one was not.
     """
     for text in texts:
         if not is_utf8(text):
@@ -31,7 +31,7 @@ def check_utf8(option: str, *texts: str) -> None:
 
 
 def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
-    """Return the ids of the prime, of the file if there is one; say what was left out of it."""
+    """Return the ids of the prime, or of the file if there is one; report skipped characters."""
     from charlstm.text.source import open_once, text_in_memory
 
     text = text_in_memory(flag("prime"), prime) if file is None else open_once(file)
@@ -39,7 +39,7 @@ def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: st
 
 
 def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
-    """Return the ids of a text that the model is to read; say what was left out of it."""
+    """Return the ids of a text; report skipped characters."""
     from charlstm.text.reading import read_ids
 
     ids, note = read_ids(text, vocabulary, unknown)
@@ -49,7 +49,7 @@ def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[A
 
 
 def decoded(drawn: Drawn, vocabulary: Vocabulary) -> list[Piece]:
-    """Return what was drawn in each text."""
+    """Return the new characters of each text, with their surprisal."""
     return [
         (vocabulary.decode(ids), nats.tolist())
         for ids, nats in zip(drawn.ids, drawn.nats, strict=True)

@@ -1,4 +1,4 @@
-"""``charlstm show --verify``: which files of a run are whole."""
+"""``charlstm show --verify``: check the files of a run for damage."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ from charlstm.text.display import visible
 
 
 def show_verdicts(named: str | None, *, as_json: bool) -> None:
-    """Say of each file of a run whether it is whole.
+    """Check each file of a run, and print the verdicts.
 
-    Raises CharlstmError if one is not.
+    Raises CharlstmError if a file is damaged.
     """
     from charlstm.run.find import find_run
     from charlstm.run.verification import verify
@@ -25,7 +25,7 @@ def show_verdicts(named: str | None, *, as_json: bool) -> None:
     else:
         width = max(len(verdict.name) for verdict in verdicts)
         for verdict in verdicts:
-            click.echo(f"{visible(verdict.name):{width}}  {visible(verdict.problem) or 'whole'}")
+            click.echo(f"{visible(verdict.name):{width}}  {visible(verdict.problem) or 'intact'}")
     damaged = sum(bool(verdict.problem) for verdict in verdicts)
     if damaged:
-        raise CharlstmError(f"{path}: {damaged} of {len(verdicts)} files not whole")
+        raise CharlstmError(f"{path}: {damaged} of {len(verdicts)} files damaged")

@@ -6,7 +6,7 @@ from importlib import metadata
 def version_of(package: str) -> str | None:
     """Return the version of a package, None if it is not installed.
 
-    A package can be installed by another name: tensorflow-cpu and nightly builds are TensorFlow.
+    Another distribution can provide the package: tensorflow-cpu or a nightly build, for example.
     """
     try:
         return metadata.version(package)

@@ -24,28 +24,28 @@ from charlstm.version import __version__
 
 NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm", "tomli-w")
 OPTIONAL = ("tensorboard", "onnxruntime", "ai-edge-litert")
-PAYS = {
-    "float16": "--precision float16 pays: on this GPU it is faster than float32",
-    "bfloat16": "--precision bfloat16 pays: this processor multiplies such numbers faster",
-    "float32": "float32: this processor multiplies nothing else faster",
+FASTEST = {
+    "float16": "--precision float16 is faster than float32 on this GPU",
+    "bfloat16": "--precision bfloat16 is faster than float32 on this processor",
+    "float32": "float32 is the fastest on this processor",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorConfig:
-    """What is asked of this computer."""
+    """What to check, and how to print it."""
 
-    require_gpu: bool = option(default=False, help="Exit with 1 if there is no GPU to compute on.")
+    require_gpu: bool = option(default=False, help="Exit with code 1 if TensorFlow finds no GPU.")
     json: bool = json_option()
 
 
 @click.command()
 @options_of(DoctorConfig)
 def doctor(**values: Any) -> None:
-    """Tell what this computer can do, and what is missing.
+    """Check this computer: versions, GPU, memory, disk.
 
-    Versions; the device that trainings will run on, and whether LSTM layers use cuDNN there; the
-    precision that pays; memory, and room for runs under checkpoints/.
+    Shows which device charlstm will use, whether LSTM layers run on cuDNN there, and which
+    precision is fastest.
 
     \b
     charlstm doctor
@@ -56,7 +56,7 @@ def doctor(**values: Any) -> None:
     if config.json:
         click.echo(json.dumps(facts))
     else:
-        # What is copied from here, a path or a package, stays in one piece.
+        # Paths and package names are not broken, so that they can be copied.
         wrapped = textwrap.TextWrapper(
             80, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False
         )
@@ -64,7 +64,7 @@ def doctor(**values: Any) -> None:
             click.echo(wrapped.fill(f"{label + ':':11}{text}"))
     if facts["problem"]:
         no_folder = "temporary directory" in facts["problem"]
-        mend = "name a folder for temporary files in TMPDIR" if no_folder else "install it anew"
+        mend = "set TMPDIR to a writable folder" if no_folder else "reinstall it"
         raise CharlstmError(f"TensorFlow cannot be used: {facts['problem']}", mend)
     if config.require_gpu and not facts["gpus"]:
         from charlstm.network.backend import NO_GPU
@@ -73,7 +73,7 @@ def doctor(**values: Any) -> None:
 
 
 def _software() -> dict[str, Any]:
-    """Return versions; None for what is not installed."""
+    """Return versions; None for packages that are not installed."""
     return {
         "charlstm": __version__,
         "python": platform.python_version(),
@@ -85,7 +85,7 @@ def _software() -> dict[str, Any]:
 
 
 def _computer() -> dict[str, Any]:
-    """Return cores, memory, and the disk that runs go to; sizes in bytes."""
+    """Return cores, memory, and the free disk space for runs; sizes in bytes."""
     page = os.sysconf("SC_PAGE_SIZE")
     place = RUNS if RUNS.exists() else Path()
     try:
@@ -104,12 +104,12 @@ def _computer() -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
-    """Return what TensorFlow will compute on; if it cannot be imported, why."""
+    """Return the device that TensorFlow will use, or why it cannot be imported."""
     try:
         from charlstm.network import backend
 
         device = backend.select_device("auto")
-    except Exception as error:  # noqa: BLE001 - whatever is broken is what is asked for
+    except Exception as error:  # noqa: BLE001 - any failure belongs in the report
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         return {"problem": problem, "gpus": []}
     gpus = backend.tf.config.list_physical_devices("GPU")
@@ -137,8 +137,8 @@ def _page(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "device", facts["device"]
         yield (
             "LSTM",
-            "cuDNN's" if facts["cudnn"] else "charlstm's own for CPUs; cuDNN's needs a GPU",
+            "cuDNN" if facts["cudnn"] else "charlstm's own kernel for CPUs; cuDNN needs a GPU",
         )
-        yield "precision", PAYS[facts["precision"]]
-    state = "can be written" if facts["writable"] else "CANNOT BE WRITTEN"
+        yield "precision", FASTEST[facts["precision"]]
+    state = "is writable" if facts["writable"] else "IS NOT WRITABLE"
     yield "runs", f"{facts['runs']}/ {state}; {facts['disk'] / 1e9:,.1f} GB free"

@@ -28,11 +28,13 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(ExportOptions):
-    """What a model becomes, where it goes, and what it is measured on."""
+    """The format of an export, its path, and the text to measure it on."""
 
-    output: str = option(MISSING, "Where it is written.", **{**FILE, "metavar": "PATH"})
+    output: str = option(MISSING, "File or folder to write.", **{**FILE, "metavar": "PATH"})
     check: str | None = option(
-        None, "Measure what the model loses on a text; -: on standard input.", **FILE
+        None,
+        "Measure the cost of the export in bits per character on a text; -: standard input.",
+        **FILE,
     )
     epoch: str = epoch_option()
 
@@ -42,12 +44,12 @@ class ExportConfig(ExportOptions):
 @options_of(ExportConfig)
 @click.pass_context
 def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:
-    """Take a model elsewhere: to another runtime, without charlstm.
+    """Export a model to another runtime, which needs no charlstm.
 
-    What is written is one step with its state explicit: ids and states go in, logits and states
-    come out. It has the vocabulary and the settings with it, and is given its name only when it
-    was seen to do what the model does. CHECKPOINT is the folder of a run or one weights file;
-    without it, the newest run under checkpoints/.
+    The export is a single step with explicit state: ids and states in, logits and states out. It
+    carries the vocabulary and the settings. It is loaded in its runtime and compared with the
+    model before it is saved. CHECKPOINT is a run folder or a weights file; by default, the newest
+    run under checkpoints/.
 
     \b
     charlstm export --format onnx -o model.onnx
@@ -60,7 +62,7 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
 
 
 def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
-    """Export a model, and say what it lost."""
+    """Export a model, and report its size and its accuracy."""
     from charlstm.run.find import load_checkpoint
     from charlstm.text.source import open_once
 
@@ -90,38 +92,38 @@ def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
 
 @contextmanager
 def _destination(config: ExportConfig) -> Iterator[Path]:
-    """Give the path to write to; of what goes to standard output, a temporary one.
+    """Yield the path to write to; for standard output, a temporary one.
 
-    Raises CharlstmError.
+    Raises CharlstmError if standard output cannot take the format.
     """
     if not is_stdout(config.output):
         yield Path(config.output)
         return
     if config.format == "saved-model" or sys.stdout.isatty():
-        what = "a folder" if config.format == "saved-model" else "what no terminal can show"
+        what = "a folder" if config.format == "saved-model" else "binary, not for a terminal"
         raise CharlstmError(f"{config.format} is {what}", "name a path", option="output")
     with TemporaryDirectory() as folder:
         yield Path(folder) / f"model.{config.format}"
 
 
 def _checked(exported: Exported) -> str:
-    """Say how far the artifact and the model are apart."""
+    """Report the largest difference between the export and the model."""
     if exported.difference is None:
         return f"not checked: {exported.missing} is not installed"
-    difference = f"{exported.difference:.1e} apart at most"
-    return f"checked over {exported.characters} characters: {difference}"
+    difference = f"largest difference {exported.difference:.1e}"
+    return f"checked on {exported.characters} characters: {difference}"
 
 
 def _table(loss: Loss) -> str:
-    """Return a table of what the model loses on a text by becoming what it is now."""
+    """Return a table of bits per character before and after the export."""
     before, after = bits_per_char(loss.before), bits_per_char(loss.after)
-    change = round(after - before, 4) + 0  # and never -0
+    change = round(after - before, 4) + 0  # + 0 turns -0 into 0
     rows = {
-        "of the model": f"{before:.4f}",
+        "original": f"{before:.4f}",
         "exported": f"{after:.4f}",
         "change": f"{change:+.4f}",
         "characters": f"{loss.characters:,}",
     }
     width = max(map(len, rows.values()))
-    lines = "".join(f"{name:12}  {value:>{width}}\n" for name, value in rows.items())
+    lines = "".join(f"{name:10}  {value:>{width}}\n" for name, value in rows.items())
     return f"bits per character\n{lines}"

@@ -1,4 +1,4 @@
-"""``charlstm sample --interactive``: a conversation in the model's state."""
+"""``charlstm sample --interactive``: a conversation, remembered in the model's state."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 LIKELIEST = 10  # characters shown
 HELP = """\
-Each line is read with its line end, and the model goes on from all that was said.
-  a line\\          is read without its line end
-  ::text           is read as :text
-  :reset           forget everything, as at the start
-  :temperature X   below 1 likelier characters, above 1 bolder ones; 0: always the likeliest
-  :length N        characters of an answer
-  :next            the likeliest next characters, with their probabilities
-  :help            this help
-Ctrl+D ends it."""
+The model reads each line with its line end, and continues the whole conversation.
+  line\\            leave out the line end
+  ::text           read the text ":text"
+  :reset           start a new conversation
+  :temperature X   lower is safer, higher is bolder; 0: always the likeliest
+  :length N        number of characters in an answer
+  :next            show the most likely next characters
+  :help            show this help
+Ctrl+D ends the conversation."""
 
 
 @dataclass
 class Conversation:
-    """Who speaks: a sampler, which is at the end of all that was said, and how it answers.
+    """A sampler, whose state holds the conversation so far, and the settings of its answers.
 
-    ``opening`` are the ids that all of it goes on from.
+    ``opening`` are the ids that each conversation starts with.
     """
 
     sampler: Sampler
@@ -52,14 +52,14 @@ class Conversation:
     seed: int
 
     def begin(self) -> None:
-        """Forget everything, as at the start."""
+        """Start a new conversation."""
         self.sampler.begin(self.opening, seed=self.seed)
 
 
 def converse(conversation: Conversation) -> None:
     """Read lines to the end of standard input, and answer each.
 
-    Raises CharlstmError if there is no standard input.
+    Raises CharlstmError if standard input is closed.
     """
     if not isinstance(sys.stdin, io.TextIOWrapper):
         raise CharlstmError("standard input is closed", option="interactive")
@@ -67,7 +67,7 @@ def converse(conversation: Conversation) -> None:
     if terminal:
         with contextlib.suppress(ImportError):  # a Python can be built without it
             import readline  # noqa: F401 - gives ``input`` its line editing and history
-        tell("Type a line, and the model goes on from it; :help tells more.")
+        tell("Type a line, and the model continues it; :help lists commands.")
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     conversation.begin()
     while (line := _ask("> " if terminal else "")) is not None:
@@ -76,12 +76,12 @@ def converse(conversation: Conversation) -> None:
                 _obey(line, conversation)
             else:
                 _answer(line.removeprefix(":"), conversation)
-        except CharlstmError as error:  # the conversation goes on
+        except CharlstmError as error:  # the conversation continues
             tell(error.line(flag))
 
 
 def _ask(prompt: str) -> str | None:
-    """Return the next line, None if there is none; the line of a prompt is ended in any case."""
+    """Return the next line, or None at the end of the input; always end the prompt's line."""
     try:
         return input(prompt)
     except (EOFError, KeyboardInterrupt) as end:
@@ -93,7 +93,7 @@ def _ask(prompt: str) -> str | None:
 
 
 def _answer(line: str, conversation: Conversation) -> None:
-    """Read a line and go on from it; what the model has read in the end is what was shown."""
+    """Read a line and answer it; at a stop text, rewind the state to what was shown."""
     from charlstm.text.source import text_in_memory
 
     if not is_utf8(line):
@@ -117,7 +117,7 @@ def _answer(line: str, conversation: Conversation) -> None:
 
 
 def _said(line: str, vocabulary: Vocabulary) -> str:
-    """Return a line with the line end of the texts that the model has seen; or without."""
+    """Return a line with the line end of the training text, unless it ends with a backslash."""
     bare = line.removesuffix("\r")
     if bare.endswith("\\"):
         return bare.removesuffix("\\")
@@ -125,9 +125,9 @@ def _said(line: str, vocabulary: Vocabulary) -> str:
 
 
 def _obey(line: str, conversation: Conversation) -> None:
-    """Do what a line with a colon says.
+    """Execute a command, a line that starts with a colon.
 
-    Raises CharlstmError for one that says nothing.
+    Raises CharlstmError if there is no such command, or if its value is missing or invalid.
     """
     match line[1:].split():
         case ["reset"]:
@@ -140,15 +140,15 @@ def _obey(line: str, conversation: Conversation) -> None:
             config = conversation.config
             conversation.config = replace(config, **{name: _value(name, value, config)})
         case ["temperature" | "length" as name]:
-            raise CharlstmError(f":{name}: its value is missing", ":help tells more")
+            raise CharlstmError(f":{name}: its value is missing", ":help shows the commands")
         case _:
-            raise CharlstmError(f"{line.rstrip()}: no such command", ":help lists them")
+            raise CharlstmError(f"{line.rstrip()}: no such command", ":help shows the commands")
 
 
 def _value(name: str, text: str, config: SampleConfig) -> Any:
-    """Return the value of an option that was typed.
+    """Convert the value typed for an option.
 
-    Raises CharlstmError if it cannot be one.
+    Raises CharlstmError if it is invalid.
     """
     (item,) = (item for item in options(SampleConfig) if item.name == name)
     try:
@@ -157,16 +157,16 @@ def _value(name: str, text: str, config: SampleConfig) -> Any:
         raise CharlstmError(f":{name}: {error.message}") from None
     problem = item.problem(value)
     if name == "length" and (problem or value == "inf"):
-        problem = "must be a whole number of at most 15 digits: every answer needs an end"
+        problem = "must be a whole number of at most 15 digits: every answer must end"
     if value == 0 and {config.top_k, config.top_p, config.min_p} != {None}:
-        problem = "at 0 there is nothing to draw, so no --top-k, --top-p or --min-p"
+        problem = "0 always takes the likeliest, so --top-k, --top-p and --min-p cannot apply"
     if problem:
         raise CharlstmError(f":{name}: {problem}")
     return value
 
 
 def _show_next(conversation: Conversation) -> None:
-    """Show the likeliest next characters by the model's own softmax."""
+    """Show the most likely next characters, with the probabilities of the model's softmax."""
     from charlstm.text.vocabulary import describe
 
     probabilities = conversation.sampler.probabilities()[0]

@@ -16,7 +16,7 @@ import click
 
 from charlstm.cli._console import Console
 from charlstm.cli._interrupt import interruptible
-from charlstm.cli._options import complete_file, options_of, typed_epoch
+from charlstm.cli._options import GroupedCommand, complete_file, options_of, typed_epoch
 from charlstm.cli._output import check_file, write_to
 from charlstm.cli._sample_options import SampleConfig
 from charlstm.cli._stdio import tell, write_raw, write_text
@@ -33,21 +33,23 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
     from charlstm.run.weights import Checkpoint
     from charlstm.text.vocabulary import Vocabulary
 
-LONG_PRIME = 2048  # characters whose reading can show a bar, on the line that a prime would end on
+# Characters: reading a longer prime may show a progress bar, so the prime is printed afterwards.
+LONG_PRIME = 2048
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("checkpoint", required=False, metavar="[CHECKPOINT]", shell_complete=complete_file)
 @options_of(SampleConfig)
 @click.pass_context
 def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:
-    """Let a trained model write.
+    """Generate text with a trained model.
 
-    The prime and what the model goes on with are written to standard output as they come; several
-    --samples, and --json, when all is drawn. CHECKPOINT is the folder of a run or one weights
-    file; without it, the newest run under checkpoints/.
+    Text appears on standard output while it is sampled; with --samples, --json or -o, once it is
+    complete. CHECKPOINT is a run folder or a weights file; by default, the newest run under
+    checkpoints/.
 
-    Of --top-k, --top-p and --min-p each works on what the one before it left, at the temperature.
+    Sampling divides the logits by --temperature, then applies --top-k, --top-p and --min-p in this
+    order.
 
     \b
     charlstm sample --prime "LSTM based" --length 500
@@ -64,16 +66,16 @@ def _check(config: SampleConfig) -> None:
     filters = {"--top-k": config.top_k, "--top-p": config.top_p, "--min-p": config.min_p}
     given = [name for name, value in filters.items() if value is not None]
     if given and not config.temperature:
-        raise click.UsageError(f"--temperature 0 leaves nothing to draw; leave out {given[0]}.")
+        raise click.UsageError(f"--temperature 0 always takes the likeliest; leave out {given[0]}.")
     if config.prime and config.prime_file:
         raise click.UsageError("Give --prime or --prime-file, not both.")
     whole = [name for name, value in (("--json", config.json), ("-o", config.output)) if value]
     whole += ["--samples"] if config.samples > 1 else []
     if whole and (config.length == "inf" or config.interactive):
         streaming = "--interactive" if config.interactive else "--length inf"
-        raise click.UsageError(f"{streaming} is one text, shown as it comes; leave out {whole[0]}.")
+        raise click.UsageError(f"{streaming} streams a single text; leave out {whole[0]}.")
     if config.interactive and config.length == "inf":
-        raise click.UsageError("--interactive: every answer needs an end; give a --length.")
+        raise click.UsageError("--interactive needs a finite --length: every answer must end.")
     if config.interactive and config.hide_prime:
         raise click.UsageError("--interactive shows no prime; leave out --hide-prime.")
     if config.interactive and config.prime_file == "-":
@@ -81,7 +83,7 @@ def _check(config: SampleConfig) -> None:
 
 
 def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
-    """Read a model and a prime, and write what it draws."""
+    """Read a model and a prime, then sample."""
     from charlstm.run.find import load_checkpoint
 
     check_utf8("prime", config.prime)
@@ -104,18 +106,18 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
 
 
 def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
-    """Refuse to draw without an end for a stop text that can never be drawn; else tell of it.
+    """Warn of stop texts with characters outside the vocabulary.
 
-    Raises CharlstmError.
+    Raises CharlstmError if sampling would never end because of them.
     """
     from charlstm.text.vocabulary import describe
 
     impossible = {s: set(s) - set(vocabulary.characters) for s in config.stop}
     impossible = {stop: unknown for stop, unknown in impossible.items() if unknown}
     for stop, unknown in impossible.items():
-        why = f"{stop!r} can never be drawn: the model does not know {describe(min(unknown))}"
+        why = f"{stop!r} can never appear: the vocabulary lacks {describe(min(unknown))}"
         if config.length == "inf" and len(impossible) == len(set(config.stop)):
-            hint = "a line end is typed as $'\\n'" if "\\" in stop else "name another"
+            hint = "type a line end as $'\\n'" if "\\" in stop else "choose another"
             raise CharlstmError(why, hint, option="stop")
         tell(f"note:    --stop: {why}")
 
@@ -123,7 +125,7 @@ def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
 def _draw(
     checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, on_gpu: bool
 ) -> None:
-    """Draw what goes on from a prime, or answer what is typed."""
+    """Sample from a prime, or hold a conversation."""
     from charlstm.drawing import Filters
     from charlstm.sampling import Sampler
 
@@ -153,13 +155,13 @@ def _draw(
 
 
 def _shown(console: Console, texts: list[Piece]) -> list[Piece]:
-    """Return what was drawn; the bar of the prime gives way to it."""
+    """Return the texts unchanged, once the bar of the prime is removed."""
     console.close()
     return texts
 
 
 def _stream(prime: str, drawn: Iterable[Piece], config: SampleConfig) -> None:
-    """Write one text as it comes, behind its prime: of a long one, when it is read."""
+    """Write one text as it is sampled, after its prime; a long prime is first read to its end."""
     colour = in_colour(wanted=config.color)
     if len(prime) >= LONG_PRIME:
         drawn = _begun(drawn)
@@ -173,14 +175,14 @@ def _stream(prime: str, drawn: Iterable[Piece], config: SampleConfig) -> None:
 
 
 def _begun(drawn: Iterable[Piece]) -> Iterable[Piece]:
-    """Return what is drawn, whose first piece is drawn now."""
+    """Sample the first piece now; return an iterator over all pieces."""
     pieces = iter(drawn)
     return chain(list(islice(pieces, 1)), pieces)
 
 
 @dataclass
 class _Text:
-    """A text that is shown when it is whole."""
+    """A text that is printed when it is complete."""
 
     ending: Ending
     text: str = ""
@@ -192,7 +194,7 @@ class _Text:
 
 
 def _whole(drawn: Iterator[list[Piece]], config: SampleConfig) -> list[_Text]:
-    """Draw until every text has come to its end."""
+    """Sample until every text is complete."""
     texts = [_Text(Ending(config.stop)) for _ in range(config.samples)]
     for pieces in drawn:
         for text, piece in zip(texts, pieces, strict=True):
@@ -205,7 +207,7 @@ def _whole(drawn: Iterator[list[Piece]], config: SampleConfig) -> list[_Text]:
 
 
 def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> None:
-    """Write whole texts, to the file if there is one."""
+    """Write complete texts, to the output file if there is one."""
     if config.json:
         records = (_account(text, prime, seed, stream) for stream, text in enumerate(texts))
         write_to(config.output, "".join(f"{json.dumps(record)}\n" for record in records))
@@ -217,7 +219,7 @@ def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> 
 
 
 def _joined(texts: Iterable[str], prime: str, config: SampleConfig) -> str:
-    """Return texts behind their prime, with a line between two."""
+    """Return the texts, each after the prime, with separator lines between them."""
     shown = [("" if config.hide_prime else prime) + text for text in texts]
     line = f"{config.separator}\n" if config.separator else ""
     return shown[0] if len(shown) == 1 else line.join(f"{text}\n" for text in shown)

@@ -31,11 +31,11 @@ if TYPE_CHECKING:  # for real only when a command runs: numpy
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(ScoreOptions):
-    """How a text is scored, and what is shown of it."""
+    """How a text is scored, and how the score is printed."""
 
-    json: bool = option(default=False, help="Print an object of JSON.")
+    json: bool = option(default=False, help="Print a JSON object instead of a table.")
     html: str | None = option(
-        None, "Write a page that shades each character by its surprisal.", **FILE
+        None, "Also write an HTML page that shades each character by its surprisal.", **FILE
     )
     epoch: str = epoch_option()
 
@@ -51,10 +51,10 @@ class ScoreConfig(ScoreOptions):
 @options_of(ScoreConfig)
 @click.pass_context
 def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) -> None:
-    """Measure how well a model predicts a text.
+    """Measure how well a model predicts a text, in bits per character.
 
-    Every character but the first is predicted from all before it. TEXT is a file in UTF-8, or -
-    for standard input. CHECKPOINT is the folder of a run or one weights file; without it, the
+    Every character but the first is predicted from all the characters before it. TEXT is a file in
+    UTF-8, or - for standard input. CHECKPOINT is a run folder or a weights file; by default, the
     newest run under checkpoints/.
 
     \b
@@ -72,7 +72,7 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
 
 
 def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:
-    """Score a text, and show what was asked for."""
+    """Score a text, print the score, and write the page if there is one."""
     from charlstm import scoring
     from charlstm.pages.surprisal import GUESSES
     from charlstm.run.find import load_checkpoint
@@ -92,7 +92,7 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
         tell(result.note)
     if config.html:
         _write_page(config.html, text, checkpoint.vocabulary, result)
-    # The page and the table do not mix: one that goes to standard output has it for itself.
+    # A page on standard output has it to itself; the table then goes to standard error.
     write = write_text if not config.html or not is_stdout(config.html) else _tell_table
     for number, line in enumerate(result.lines, 1):
         write(_line(number, line, config))
@@ -104,18 +104,18 @@ def _tell_table(table: str) -> None:
 
 
 def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> None:
-    """Write the page that shades a text."""
+    """Write the page that shades a text by surprisal."""
     from charlstm.pages.surprisal import surprisal_page
 
     assert result.details
-    # The bytes of a file's name can be no UTF-8.
+    # A file name can have bytes that are not UTF-8.
     name = "standard input" if text == "-" else os.fsencode(text).decode("utf-8", "replace")
     summary = f"{result.bits_per_char:.4f} bits per character"
     write_to(path, surprisal_page(vocabulary, result.details, name, summary))
 
 
 def _line(number: int, line: Evaluation, config: ScoreConfig) -> str:
-    """Return what is shown of one line; of one without a prediction, there is no mean."""
+    """Format the score of a line; a line without predictions has no mean."""
     if config.json:
         return f"{json.dumps({'line': number, **_record(line)})}\n"
     bits = f"{line.bits_per_char:.4f}" if line.characters else "-"
@@ -124,7 +124,7 @@ def _line(number: int, line: Evaluation, config: ScoreConfig) -> str:
 
 
 def _summary(result: Score, config: ScoreConfig) -> str:
-    """Return what is shown of the whole text."""
+    """Format the score of the text."""
     whole = result.whole
     if config.json:
         record = {**_record(whole), "skipped": result.skipped, "lanes": whole.lanes}
@@ -142,7 +142,7 @@ def _summary(result: Score, config: ScoreConfig) -> str:
 
 
 def _record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return a score for JSON."""
+    """Return a score as a JSON object; its means are None without predictions."""
     predicted = evaluation.characters > 0
     return {
         "characters": evaluation.characters,

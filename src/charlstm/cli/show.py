@@ -28,16 +28,14 @@ if TYPE_CHECKING:
     from charlstm.run.description import Description  # for real only when a command runs: h5py
 
 NARROWEST, WIDEST, HEIGHT = 40, 100, 13  # of the curve, in characters
-LABEL = 12  # characters of a line's label
+LABEL = 12  # width of the labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShowConfig:
-    """How a run is shown."""
+    """What is shown of a run."""
 
-    verify: bool = option(
-        default=False, help="Read all of a run and say of each file whether it is whole."
-    )
+    verify: bool = option(default=False, help="Check every file of the run for damage.")
     json: bool = json_option()
 
 
@@ -45,12 +43,11 @@ class ShowConfig:
 @click.argument("checkpoint", required=False, metavar="[CHECKPOINT]", shell_complete=complete_file)
 @options_of(ShowConfig)
 def show(checkpoint: str | None, **values: Any) -> None:
-    """Show a model and how its training goes.
+    """Show a model, its settings and its losses.
 
-    The architecture, the vocabulary, the settings, and of a run, finished or not, the losses of its
-    epochs as a table and as a curve: of its steps as long as there are not two epochs.
-    CHECKPOINT is the folder of a run or one weights file; without it, the newest run under
-    checkpoints/.
+    For a run, finished or still training, the losses of all epochs are shown as a table and a
+    curve; before the second epoch ends, the curve shows steps. CHECKPOINT is a run folder or a
+    weights file; by default, the newest run under checkpoints/.
 
     \b
     charlstm show
@@ -72,10 +69,10 @@ def show(checkpoint: str | None, **values: Any) -> None:
 
 @dataclass(frozen=True)
 class _View:
-    """What there is to show.
+    """What is known of a run or a weights file.
 
-    ``steps`` are the steps that the history has, as (epoch, step, loss); ``written`` is when its
-    last line was, empty for a weights file alone.
+    ``steps`` are the steps in the history, as (epoch, step, loss); ``written`` is the time of its
+    last line, empty for a single weights file.
     """
 
     path: Path
@@ -85,23 +82,23 @@ class _View:
     written: str = ""
 
     def settings(self) -> dict[str, Any]:
-        """Return the options of the training, as far as the file has what they can be."""
+        """Return the options of the training, without values that are invalid."""
         kept = self.description.training
         known = (item for item in options(TrainConfig) if item.name in kept)
         return {i.name: kept[i.name] for i in known if not i.problem(kept[i.name])}
 
     def versions(self) -> dict[str, str]:
-        """Return what computed."""
+        """Return the versions of the software that trained the model."""
         return {_line(name): _line(value) for name, value in self.description.versions.items()}
 
     def steps_ahead(self) -> tuple[int, int, float] | None:
-        """Return the last step, if its epoch is not finished."""
+        """Return the last step if its epoch is unfinished."""
         done = max((e.epoch for e in self.epochs), default=0)
         return self.steps[-1] if self.steps and self.steps[-1][0] > done else None
 
 
 def _view(named: str | None) -> _View:
-    """Read all but the arrays of a run or of a weights file.
+    """Read a run or a weights file, except for the arrays.
 
     Raises CharlstmError if there is none.
     """
@@ -115,7 +112,7 @@ def _view(named: str | None) -> _View:
         return _View(place, file, [] if file.position else [Epoch(file.epoch, *losses)], [])
     file, problem = place.last_description()
     if problem and place.resume_path.exists():
-        tell(f"charlstm: {problem}; shown is the newest good epoch's")
+        tell(f"charlstm: {problem}; showing the newest intact epoch instead")
     lines, _ = place.history()
     written = ""
     for line in lines:
@@ -126,7 +123,7 @@ def _view(named: str | None) -> _View:
 
 
 def _record(view: _View) -> dict[str, Any]:
-    """Return what is shown, for JSON."""
+    """Return the contents of the page as a JSON object."""
     file, ahead = view.description, view.steps_ahead()
     return {
         "path": str(view.path),
@@ -144,7 +141,7 @@ def _record(view: _View) -> dict[str, Any]:
 
 
 def _page(view: _View, width: int, *, plain: bool) -> Iterator[str]:
-    """Yield the lines of what is shown."""
+    """Yield the lines of the page."""
     file = view.description
     characters = file.vocabulary.characters
     count = f"{len(characters):,} characters: "
@@ -172,18 +169,18 @@ def _page(view: _View, width: int, *, plain: bool) -> Iterator[str]:
 
 
 def _progress(view: _View) -> str:
-    """Say how far the training is."""
+    """Describe the progress of the training."""
     if not view.written:
         match view.description.position:
             case {"epoch": int(epoch), "step": int(step)}:
-                return f"until epoch {epoch:,}, step {step:,}"
+                return f"up to epoch {epoch:,}, step {step:,}"
         return f"epoch {view.description.epoch:,}"
     count, wanted = len(view.epochs), view.settings().get("epochs")
     words = f"{count:,} of {wanted:,} epochs" if wanted else f"{count:,} epochs"
     ahead = view.steps_ahead()
     if ahead:
         words += "; epoch {:,}, step {:,}: loss {:.4f}".format(*ahead)
-    return f"{words}; last line of its history at {view.written}"
+    return f"{words}; history last written at {view.written}"
 
 
 def _table(finished: list[Epoch]) -> Iterator[str]:
@@ -208,7 +205,7 @@ def _cell(value: float | None, width: int, digits: int) -> str:
 
 
 def _chart(view: _View, *, plain: bool) -> Chart | None:
-    """Return the curves of the epochs; while there are not two of these, that of the steps."""
+    """Return a chart of the epochs, or of the steps until there are two epochs."""
     train: Points = [(e.epoch, e.train_loss) for e in view.epochs if e.train_loss is not None]
     valid: Points = [(e.epoch, e.valid_loss) for e in view.epochs if e.valid_loss is not None]
     if len(train) > 1:
@@ -222,7 +219,7 @@ def _chart(view: _View, *, plain: bool) -> Chart | None:
 
 
 def _shortened(characters: str, width: int) -> str:
-    """Show as many characters as a width has room for, and none that moves the cursor."""
+    """Show as many characters as fit into a width, with control characters escaped."""
     shown: list[str] = []
     left = width - len("''...")
     for character in characters:
@@ -235,5 +232,5 @@ def _shortened(characters: str, width: int) -> str:
 
 
 def _line(text: object) -> str:
-    """Show a text from a file without what a terminal would obey."""
+    """Escape the control characters of a text from a file."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))

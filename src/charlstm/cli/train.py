@@ -15,8 +15,15 @@ from click.core import ParameterSource
 from charlstm.cli import _interrupt
 from charlstm.cli._console import Console
 from charlstm.cli._eta import Eta
-from charlstm.cli._options import TYPED, complete_config, complete_file, flag, options_of
-from charlstm.cli._summary import epoch_line, needs, step_line, summary
+from charlstm.cli._options import (
+    TYPED,
+    GroupedCommand,
+    complete_config,
+    complete_file,
+    flag,
+    options_of,
+)
+from charlstm.cli._summary import epoch_line, needs, outcome, step_line, summary
 from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
 from charlstm.errors import one_line, spelled
 from charlstm.version import __version__
@@ -27,47 +34,45 @@ if TYPE_CHECKING:  # for real only when the command runs: numpy
     from charlstm.training.reports import Ended, EpochReport, StepReport
     from charlstm.training.settings import Request
 
-SECONDS_BETWEEN_LINES = 600  # in a log file, within an epoch
+SECONDS_BETWEEN_LINES = 600  # between progress lines in a log file
 
 
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
-    """Make a saved command line the defaults of this one."""
+    """Make the options of a preset or a TOML file the defaults of this command line."""
     if name:
         context.default_map = read_config(name, RECORDS)
     return name
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("text", required=False, metavar="TEXT", shell_complete=complete_file)
-@click.option(
-    "--demo",
-    is_flag=True,
-    help="Train on the help pages of this Python, with the configuration 'demo'.",
-)
+@options_of(*RECORDS)
 @click.option(
     "--config",
     metavar="FILE",
     is_eager=True,
     callback=_load_config,
     shell_complete=complete_config,
-    help="Take defaults from a TOML file, or from a shipped configuration by its name.",
+    help="Take defaults from a preset, by its name, or from a TOML file.",
 )
-@options_of(*RECORDS)
+@click.option(
+    "--demo", is_flag=True, help="Train on Python's own help texts instead of a file of yours."
+)
 @click.pass_context
 def train(
     context: click.Context, /, text: str | None, *, demo: bool, config: str | None, **values: Any
 ) -> None:
-    """Train a model on a text file, UTF-8 in any script.
+    """Train a model on a text file in UTF-8.
 
-    Weights go to checkpoints/NAME/ after every epoch; the path of the best ones is printed on
-    standard output at the end, so that a script can say:
+    Weights are saved to checkpoints/NAME/ after every epoch. At the end, the path of the best
+    weights is printed on standard output, for scripts:
 
     \b
-    model=$(charlstm train input.txt --resume)
+    model=$(charlstm train input.txt)
     charlstm sample "$model" --prime "LSTM based"
 
-    With --resume, the same command goes on where a training was stopped, by Ctrl+C or anything
-    else, and ends with the same weights as an uninterrupted run.
+    Without options, a preset that fits the length of the text is used. Ctrl+C saves and stops; the
+    same command with --resume continues and ends with the same weights as an uninterrupted run.
     """
     from charlstm.training import start
     from charlstm.training.settings import Hooks, Request
@@ -90,19 +95,19 @@ def train(
 
 
 def _doing(request: Request) -> str:
-    """Say what will be done, as far as is known before the text is read."""
+    """Say what the command will do, as far as is known before the text is read."""
     from charlstm.run.folder import RunFolder
 
     text, folder = request.text or DEMO, request.folder
     if request.place.resume and RunFolder(folder).exists():
-        return f"going on with {text}, in {folder}"
+        return f"continuing on {text}, in {folder}"
     return f"training on {text}, into {folder}"
 
 
 def _show(training: Training, request: Request, console: Console) -> None:
-    """Run a training and show how it goes, to its end.
+    """Run a training to its end and report its progress.
 
-    Raises KeyboardInterrupt where it was stopped.
+    Raises KeyboardInterrupt if it was stopped.
     """
     from charlstm.training.reports import Ended, EpochReport, Note
 
@@ -111,7 +116,7 @@ def _show(training: Training, request: Request, console: Console) -> None:
         console.say(line)
     view = _View(training, console, request.place.sample_every)
     for report in training.run():
-        _interrupt.defer()  # there is something to save now
+        _interrupt.defer()  # from here on, a signal means: save, then stop
         match report:
             case EpochReport():
                 view.show_epoch(report)
@@ -126,27 +131,29 @@ def _show(training: Training, request: Request, console: Console) -> None:
 def _end(
     ended: Ended, training: Training, request: Request, console: Console, *, begun: bool
 ) -> None:
-    """Say why a training is at its end, and how to go on.
+    """Say why a training ended, and how to continue.
 
-    Raises KeyboardInterrupt where it was stopped.
+    Raises KeyboardInterrupt if it was stopped.
     """
     config = training.config
     if ended.reason == "stopped":
-        console.say(f"saved; go on with: {_again(request)}")
+        console.say(f"saved; continue with: {_again(request)}")
         raise KeyboardInterrupt
     if not begun and ended.reason == "max_steps":
         console.say(
-            f"finished already: --max-steps {config.max_steps} is reached; --init-from begins "
-            "another run with its weights"
+            f"already finished: --max-steps {config.max_steps} is reached; to train further, start "
+            "a new run with --init-from"
         )
     elif not begun:
-        console.say("finished already; --epochs and --patience can be raised")
+        console.say("already finished; to train further, raise --epochs or --patience")
     elif ended.reason == "patience":
         console.say(f"stopped early: validation loss has not improved for {config.patience} epochs")
+    for line in outcome(training):
+        console.say(line)
 
 
 def _again(request: Request) -> str:
-    """Return what to type to go on."""
+    """Return the command that continues a stopped training."""
     place = request.place
     words = ["charlstm", "train"]
     options = ["--resume"]
@@ -165,7 +172,7 @@ def _again(request: Request) -> str:
 
 
 class _View:
-    """The reports of one training, as they come."""
+    """Shows the reports of a training."""
 
     def __init__(self, training: Training, console: Console, sample_every: int) -> None:
         self._training = training
@@ -180,7 +187,7 @@ class _View:
         self._eta = Eta(total, steps, training.trainer.steps_per_call)
 
     def show_step(self, report: StepReport) -> None:
-        """Show how far the training is."""
+        """Show the progress within an epoch."""
         line = self._eta.after(report)
         if line:
             self._console.say(line)
@@ -194,20 +201,20 @@ class _View:
             self._console.say(step_line(report))
 
     def show_epoch(self, report: EpochReport) -> None:
-        """Show the losses of an epoch, and a text that its weights write."""
+        """Show the losses of an epoch, and a sample."""
         self._console.say(epoch_line(report, self._training.config.epochs))
         if not self._sample_every or report.epoch % self._sample_every:
             return
         try:
             self._console.say(self._sample(report.path) + "\n")
-        except Exception as error:  # noqa: BLE001 - a sample is worth no training's end
+        except Exception as error:  # noqa: BLE001 - a failed sample must not end the training
             problem = one_line(error)
             if problem not in self._problems:
                 self._console.say(f"note:    no sample: {problem}")
             self._problems.add(problem)
 
     def _sample(self, path: Path) -> str:
-        """Return a text that the weights of an epoch write."""
+        """Sample a text from the weights of an epoch."""
         from charlstm.run.weights_reader import read_checkpoint
         from charlstm.sampling import Sampler
 

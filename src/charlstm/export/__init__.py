@@ -1,8 +1,9 @@
-"""One step with explicit state -> other runtimes; the only rooms that know them.
+"""Export a model to other runtimes, as a single step with explicit state.
 
-``artifact`` is what goes out, ``destination`` where to, ``check`` whether it computes what the
-model does; each other module is a format, with ``write``, ``load`` and WINDOW. The verb is
-``export``.
+Only this package knows other runtimes. ``artifact`` holds the model to export, ``destination``
+checks the path and the required packages, ``check`` compares an export with the model, and
+``writing`` combines them. ``onnx``, ``litert``, ``keras``, ``saved_model`` and ``numpy`` are the
+formats, each with ``write``, ``load`` and WINDOW; ``litert`` uses ``flatbuffer``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlstm.export.request import Exported, ExportRequest, Progress
 
-if TYPE_CHECKING:  # for real only when a model is exported: numpy, TensorFlow
+if TYPE_CHECKING:  # imports numpy and TensorFlow, so at run time only for an export
     from numpy.typing import NDArray
 
     from charlstm.run.weights import Checkpoint
@@ -23,10 +24,10 @@ def export(
     request: ExportRequest,
     progress: Progress = lambda _what, _total, _more: None,
 ) -> Exported:
-    """Write a model for another runtime, and give it its name when it agrees with the model.
+    """Export a model to another runtime; the path appears only if the export agrees with the model.
 
-    Raises CharlstmError for what is missing, a path that is taken, or an artifact that disagrees;
-    nothing is written then.
+    Raises CharlstmError, and writes nothing, if a package is missing, the path exists, or the
+    export disagrees with the model.
     """
     from charlstm.export.destination import check_destination, missing_runtime
 
@@ -40,9 +41,9 @@ def export(
 
 
 def _read(text: Text, checkpoint: Checkpoint) -> tuple[NDArray[Any], str]:
-    """Return the ids of the text to check on, and what was left out of it.
+    """Return the ids of the text to measure on, and a note on the characters skipped.
 
-    Raises CharlstmError for one in which there is nothing to predict.
+    Raises CharlstmError if the text is too short to be scored.
     """
     from charlstm.scoring import check_length
     from charlstm.text.reading import read_ids

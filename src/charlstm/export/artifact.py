@@ -1,7 +1,8 @@
-"""What every format is made of: weights at a precision, and the description of the model.
+"""The content of an export in any format: weights at a given precision, and a model description.
 
-An artifact is one step with explicit state: ids (B, T) and, of each layer, h and, if its cell has
-one, c (B, U); out come logits (B, T, V) and the states, in the same order.
+An artifact is a single step with explicit state. Its inputs are ids (B, T) and the states of each
+layer: h and, in an LSTM, c, each (B, U). Its outputs are logits (B, T, V) and the new states, in
+the same order.
 """
 
 import json
@@ -18,34 +19,34 @@ from charlstm.run.weights import Array, Checkpoint
 from charlstm.version import __version__
 
 FORMAT = 1
-LARGEST = 2**31 - 2**24  # bytes of weights in a flatbuffer or a protocol buffer, which end at 2 GB
-MEMBER = "charlstm.json"  # the description, where a format holds files
-KEY = "charlstm"  # the name of the description, where a format has names, and of the graph
+LARGEST = 2**31 - 2**24  # bytes of weights; flatbuffers and protocol buffers are limited to 2 GB
+MEMBER = "charlstm.json"  # file name of the description, in formats that contain files
+KEY = "charlstm"  # key of the description, in formats with metadata, and name of the graph
 
-# What is loaded from an artifact: ids (1, T), int32, and states -> logits (1, T, V) and states.
+# The step of a loaded artifact: ids (1, T), int32, and states -> logits (1, T, V) and states.
 Step = Callable[[NDArray[np.int32], list[Array]], tuple[Array, list[Array]]]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One array of the weights as it is stored: ``values`` times ``scales``.
+    """A weight array in its stored form: ``values`` times ``scales``.
 
-    ``values`` are float32, float16 or int8; these have a scale of their own for each column, of
-    shape (1, columns).
+    ``values`` are float32, float16 or int8. Only int8 has ``scales``, one per column, of shape
+    (1, columns).
     """
 
     values: NDArray[Any]
     scales: Array | None = None
 
     def array(self) -> Array:
-        """Return what a runtime computes with."""
+        """Return the float32 array that a runtime computes with."""
         values = self.values.astype(np.float32)
         return values if self.scales is None else values * self.scales
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model on its way out."""
+    """A model to be exported."""
 
     model: ModelConfig
     vocab_size: int
@@ -53,42 +54,39 @@ class Artifact:
     description: str  # JSON
 
     def arrays(self) -> Weights[Array]:
-        """Return the weights that it computes with."""
+        """Return the float32 weights that a runtime computes with."""
         return self.weights.map(Stored.array)
 
 
 def check_size(artifact: Artifact, name: str) -> None:
-    """Refuse what a format whose files end at 2 GB cannot hold.
-
-    Raises CharlstmError.
-    """
+    """Raise CharlstmError if the weights are too large for a format limited to 2 GB."""
     if sum(stored.values.nbytes for stored in artifact.weights) > LARGEST:
         raise CharlstmError(
-            f"{name}: files of this format end at 2 GB, which these weights exceed",
+            f"{name}: the weights exceed the 2 GB limit of the format",
             "choose a smaller {precision}, or saved-model, keras or numpy",
             option="format",
         )
 
 
 def input_names(model: ModelConfig) -> list[str]:
-    """Return the names of what goes in, in order."""
+    """Return the names of the inputs, in order."""
     return ["ids", *state_names(model)]
 
 
 def output_names(model: ModelConfig) -> list[str]:
-    """Return the names of what comes out, in order."""
+    """Return the names of the outputs, in order."""
     return ["logits", *(f"{name}_out" for name in state_names(model))]
 
 
 def zero_state(model: ModelConfig) -> list[Array]:
-    """Return the states that a text begins with, each (1, U)."""
+    """Return the states at the start of a text, each (1, U)."""
     return [np.zeros((1, model.units), np.float32) for _ in state_names(model)]
 
 
 def make(checkpoint: Checkpoint, precision: str) -> Artifact:
-    """Make an artifact of a checkpoint, its matrices stored in a precision.
+    """Make the artifact of a checkpoint, with its matrices stored at a precision.
 
-    Raises CharlstmError for a weight that the precision cannot hold.
+    Raises CharlstmError for a weight outside the range of the precision.
     """
     weights = checkpoint.weights
     layers = (
@@ -119,7 +117,7 @@ def make(checkpoint: Checkpoint, precision: str) -> Artifact:
 
 def _store(matrix: Array, precision: str) -> Stored:
     if precision == "int8":
-        # Symmetric, a scale for each column: one output's weights are of one size.
+        # Symmetric, with one scale per column, as the weights of one output are similar in size.
         largest = np.abs(matrix).max(axis=0, keepdims=True)
         scales = (largest / 127).astype(np.float32)
         scales = np.where(scales > 0, scales, np.float32(1))
@@ -128,6 +126,6 @@ def _store(matrix: Array, precision: str) -> Stored:
         stored = matrix.astype(precision)
     if not np.isfinite(stored).all():
         raise CharlstmError(
-            f"{precision}: weights are too large for it", "use float32", option="precision"
+            f"the weights exceed the range of {precision}", "use float32", option="precision"
         )
     return Stored(stored)

@@ -1,4 +1,4 @@
-"""Whether an artifact does what the model does: side by side in their own runtimes."""
+"""Check that an artifact agrees with the model, each running in its own runtime."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from charlstm.network.backend import tf
 from charlstm.network.model import build_model
 from charlstm.run.weights import Array, Checkpoint
 
-PRIME = 200  # characters at most, of all that the vocabulary has
-CHARACTERS = 200  # that the model writes behind it
-TOLERANCE = 1e-4  # of a logit or a state
-# What float32 cannot do better at: 16 times its precision, for numbers above 50.
+PRIME = 200  # characters of the vocabulary in the prime, at most
+CHARACTERS = 200  # characters that the model generates after the prime
+TOLERANCE = 1e-4  # absolute, for a logit or a state
+# Applies above 50, where float32 cannot keep to TOLERANCE: 16 times the precision of float32.
 RELATIVE_TOLERANCE = 2e-6
-SEQUENCE_LENGTH = 256  # of the model's own windows
+SEQUENCE_LENGTH = 256  # characters per window when the original model is measured
 
 Ids = NDArray[np.int32]
-Tick = Callable[[int], object]  # is told of so many more characters
+Tick = Callable[[int], object]  # called with the number of newly processed characters
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an artifact and the model were apart at most, and whether that was far.
+    """The largest difference between an artifact and the model.
 
-    ``equal``: in no step further than the tolerance, in logits, in states or in text.
+    ``equal`` is whether logits, states and text were within tolerance at every step.
     """
 
     difference: float
     equal: bool
 
 
-@np.errstate(over="ignore", invalid="ignore")  # an overflow is said below
+@np.errstate(over="ignore", invalid="ignore")  # overflows are reported below
 def compare(
     step: Step, artifact: Artifact, *, characters: int = CHARACTERS, tick: Tick = lambda _: None
 ) -> Comparison:
-    """Let the model read a prime and write its likeliest text, and the artifact read it, too.
+    """Compare an artifact with the model on a prime and on the model's most likely continuation.
 
-    Each step of the artifact begins with the states that the model then has, and must end with
-    those that the model ends with: so that no difference grows, and none is hidden. The model has
-    the weights that the artifact has, rounded as they are.
+    At every step the artifact starts from the model's states, so that differences cannot
+    accumulate, and its new states are compared as well as its logits. The model uses the artifact's
+    rounded weights.
 
-    Raises CharlstmError for a model whose numbers overflow.
+    Raises CharlstmError if the model itself overflows.
     """
     model = build_model(artifact.model, artifact.vocab_size, batch_size=1, on_gpu=False)
     model.set_arrays(artifact.arrays())
-    # Traced once: 400 steps outside of a graph take seconds.
+    # Traced once, since 400 eager steps would take seconds.
     read = tf.function(
         lambda ids: model(ids)[0, 0],
         autograph=False,
@@ -63,7 +63,7 @@ def compare(
         logits, after = step(ids, states)
         expected, states = read(ids).numpy(), model.state()
         if not all(np.isfinite(array).all() for array in (expected, *states)):
-            raise CharlstmError("the model itself overflows on a text of its own")
+            raise CharlstmError("the model itself overflows on the text of the check")
         apart = [_apart(logits[0, 0], expected), *map(_apart, after, states)]
         difference = max(difference, *(far for far, _ in apart))
         following, other = int(expected.argmax()), int(logits[0, 0].argmax())
@@ -74,16 +74,13 @@ def compare(
 
 
 def prime_of(artifact: Artifact) -> Ids:
-    """Return the ids that are read first, evenly spread over the vocabulary."""
+    """Return the ids of the prime, evenly spread over the vocabulary."""
     count = min(artifact.vocab_size, PRIME)
     return np.linspace(0, artifact.vocab_size - 1, count).astype(np.int32)
 
 
 def check(step: Step, artifact: Artifact, tick: Tick = lambda _: None) -> Comparison:
-    """Compare, and refuse what is not equal.
-
-    Raises CharlstmError.
-    """
+    """Compare an artifact with the model; raise CharlstmError if they disagree."""
     comparison = compare(step, artifact, tick=tick)
     if not comparison.equal:
         raise CharlstmError(
@@ -94,13 +91,13 @@ def check(step: Step, artifact: Artifact, tick: Tick = lambda _: None) -> Compar
 
 
 def _apart(computed: Array, expected: Array) -> tuple[float, float]:
-    """Return how far two arrays are apart at most, and how far they may be."""
+    """Return the largest difference between two arrays, and the tolerance for it."""
     far = np.nan_to_num(np.abs(computed - expected), nan=np.inf).max()
     return float(far), max(TOLERANCE, RELATIVE_TOLERANCE * float(np.abs(expected).max()))
 
 
 def model_nats(checkpoint: Checkpoint, ids: Ids, tick: Tick) -> float:
-    """Return the mean nats of a text's characters by the model itself, in one lane."""
+    """Return the original model's mean nats per character on a text, in one lane."""
     model = build_model(checkpoint.model, len(checkpoint.vocabulary), batch_size=1, on_gpu=False)
     model.set_arrays(checkpoint.weights)
     return evaluate(
@@ -113,7 +110,7 @@ def model_nats(checkpoint: Checkpoint, ids: Ids, tick: Tick) -> float:
 
 
 def step_nats(step: Step, states: list[Array], ids: Ids, window: int, tick: Tick) -> float:
-    """Return the mean nats of a text's characters by an artifact, ``window`` of them a step."""
+    """Return an artifact's mean nats per character on a text, read ``window`` characters a step."""
     nats = 0.0
     for inputs, targets in _windows(ids, window):
         logits, states = step(inputs, states)

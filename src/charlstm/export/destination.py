@@ -1,4 +1,4 @@
-"""Where an artifact goes: whole and checked, or not at all; and what must be installed for it."""
+"""The destination of an export: its path, replaced atomically, and the packages it requires."""
 
 import importlib
 import os
@@ -12,12 +12,12 @@ from charlstm import files, folders
 from charlstm.errors import CharlstmError, one_line
 from charlstm.files import named_refusal
 
-# What writing a format takes beside what charlstm always has, and what running it takes.
+# The optional packages for writing a format, and for running it.
 WRITERS = {"onnx": "onnx", "litert": "ai_edge_litert"}
 RUNTIMES = {**WRITERS, "onnx": "onnxruntime"}
-FOLDERS = ("saved-model",)  # formats that are no file
+FOLDERS = ("saved-model",)  # formats that are a folder, not a file
 SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
-ALONE = "so what is there is left alone"
+ALONE = "so it is not replaced"
 
 
 def format_module(name: str) -> Any:
@@ -28,7 +28,7 @@ def format_module(name: str) -> Any:
 
 @contextmanager
 def importing(name: str) -> Iterator[None]:
-    """Say in one line that what a format needs is there, but broken.
+    """Turn an ImportError of an installed but broken package into a one-line error.
 
     Raises CharlstmError.
     """
@@ -36,15 +36,15 @@ def importing(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise CharlstmError(
-            f"what {name} needs does not import: {one_line(error)}", option="format"
+            f"cannot import the packages for {name}: {one_line(error)}", option="format"
         ) from None
 
 
 def missing_runtime(name: str, *, check: bool) -> str:
-    """Return the package that would run a format, empty if it is there.
+    """Return the package that runs a format if it is not installed, or else an empty string.
 
-    Raises CharlstmError if it is not and there is a text to check on, or if what writing takes is
-    not installed.
+    Raises CharlstmError if the package that writes the format is not installed, or the one that
+    runs it is not and ``check`` requires it.
     """
     missing = {
         "format": _missing(WRITERS.get(name)),
@@ -58,59 +58,56 @@ def missing_runtime(name: str, *, check: bool) -> str:
 
 
 def is_pattern(path: Path) -> bool:
-    """Tell whether TensorFlow takes the name of a saved model for a pattern of names."""
+    """Return whether TensorFlow would read the path of a saved model as a glob pattern."""
     return bool(set("*?[]\\") & set(str(path.absolute())))
 
 
 def check_destination(path: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse a path that is taken, or that an artifact of a format cannot take.
-
-    Raises CharlstmError.
-    """
+    """Raise CharlstmError if the path exists, or is not valid for the format."""
     if name == "keras" and path.suffix != ".keras":
-        raise CharlstmError(f"{path}: the name must end in .keras, or Keras does not load it")
+        raise CharlstmError(f"{path}: the name must end in .keras, or Keras cannot load the file")
     with named_refusal(path):
         if name in FOLDERS:
             _check_name(path, name)
             folders.recover_folder(Path(os.path.realpath(path)))
         if os.path.lexists(path) and not overwrite:
             raise CharlstmError(
-                f"{path}: exists already", "choose another name, or say {overwrite}"
+                f"{path}: exists already", "choose another name, or replace it with {overwrite}"
             )
         if name in FOLDERS:
             _check_folder(path)
 
 
 def _check_name(path: Path, name: str) -> None:
-    """Refuse a name that no folder of ours can have."""
+    """Raise CharlstmError if a folder cannot be created under this name."""
     if not os.fsencode(path).decode("utf-8", "ignore") == str(path):
         raise CharlstmError(f"{path}: {name} needs a name in UTF-8")
     if path.name in ("", ".."):
-        raise CharlstmError(f"{path}: name a folder in it, which will be made")
+        raise CharlstmError(f"{path}: append the name of the folder to create")
 
 
 def _check_folder(path: Path) -> None:
-    """Refuse a folder that is not ours: what is in it would be lost."""
+    """Raise CharlstmError for a folder that is not a saved model: its files would be lost."""
     if not path.exists():
         if not path.parent.is_dir():
-            raise CharlstmError(f"{path}: there is no folder {path.parent}", "make it first")
+            raise CharlstmError(f"{path}: there is no folder {path.parent}", "create it first")
         return
     if not path.is_dir():
-        raise CharlstmError(f"{path}: not a folder, {ALONE}")
+        raise CharlstmError(f"{path}: is not a folder, {ALONE}")
     strange = sorted({file.name for file in path.iterdir()} - SAVED_MODEL)
     if strange:
         raise CharlstmError(
-            f"{path}: holds {strange[0]}, which is not part of a saved model, {ALONE}"
+            f"{path}: contains {strange[0]}, which is not part of a saved model, {ALONE}"
         )
 
 
 @contextmanager
 def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
-    """Give a name in the same folder to write to, a file's or a folder's; in the end, rename it.
+    """Yield a temporary path in the same folder to write to; at the end, move it to ``path``.
 
-    Whatever is raised before, nothing is left of it, and what was at ``path`` is as it was.
+    After an exception, the temporary file or folder is removed and ``path`` is unchanged.
 
-    Raises CharlstmError if nothing can be written there, or if the path was taken meanwhile.
+    Raises CharlstmError if the path cannot be written, or if it was created in the meantime.
     """
     target = Path(os.path.realpath(path))
     with ExitStack() as stack:
@@ -124,5 +121,5 @@ def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _missing(module: str | None) -> str:
-    """Return the package of a module that is needed and not installed; else, nothing."""
+    """Return the package of a required module if it is not installed, or else an empty string."""
     return module.replace("_", "-") if module and not find_spec(module) else ""

@@ -1,4 +1,4 @@
-"""The flatbuffer of a LiteRT model, built operator by operator. Knows no recurrent network."""
+"""Build the flatbuffer of a LiteRT model, operator by operator. Knows no recurrent network."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ OPS = schema.BuiltinOperator
 
 
 class _Buffer(schema.BufferT):  # type: ignore[misc] # it is untyped
-    """Bytes that begin at a multiple of 16, as the schema has it; its Python code forgets to."""
+    """A buffer aligned to 16 bytes, as the schema requires; its generated Python code does not."""
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name of the schema's code
-        """Write the buffer; return where it is."""
+        """Write the buffer; return its offset."""
         start = None
         if self.data is not None:
             size = len(self.data)
@@ -39,23 +39,23 @@ class _Buffer(schema.BufferT):  # type: ignore[misc] # it is untyped
 
 
 class Graph:
-    """Tensors and operators as they are added; a tensor is known by its index."""
+    """A graph under construction; a tensor is referred to by its index."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: list[tuple[int, int]] = []  # of an operator, and the version that is needed
-        self._buffers = [_Buffer()]  # that of all tensors which are computed
+        self._codes: list[tuple[int, int]] = []  # operator codes, with the required versions
+        self._buffers = [_Buffer()]  # the first, empty one is shared by all non-constant tensors
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
-        """Add a tensor that is fed or computed."""
+        """Add a tensor for an input or a result."""
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.type = name.encode(), shape, TYPES[np.dtype(dtype)]
         self._tensors.append(tensor)
         return len(self._tensors) - 1
 
     def constant(self, array: NDArray[Any]) -> int:
-        """Add a tensor that is known."""
+        """Add a constant tensor."""
         index = self.tensor(f"constant_{len(self._tensors)}", array.shape, array.dtype)
         buffer = _Buffer()
         buffer.data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
@@ -64,7 +64,7 @@ class Graph:
         return index
 
     def weights(self, weights: Stored, *, transposed: bool = False) -> int:
-        """Add weights (in, out), or (out, in); return the tensor of their float32 values."""
+        """Add weights (in, out), or (out, in) if transposed; return their float32 tensor."""
         values = weights.values.T if transposed else weights.values
         index = self.constant(values)
         if weights.scales is not None:
@@ -75,20 +75,20 @@ class Graph:
             self._tensors[index].quantization = quantization
         if values.dtype == np.float32:
             return index
-        # The runtime does it once for a constant.
+        # The runtime dequantizes a constant only once.
         version = 3 if weights.scales is None else 5
         shape = [values.shape]
         return self.ops(OPS.DEQUANTIZE, [index], None, shape, version=version)[0]
 
     def op(self, code: int, inputs: list[int], options: Any = None, shape: Any = None) -> int:
-        """Add an operator of one output, shaped as its first input if nothing is said."""
+        """Add an operator with one output; its shape defaults to that of the first input."""
         (result,) = self.ops(code, inputs, options, [shape or self._tensors[inputs[0]].shape])
         return result
 
     def ops(
         self, code: int, inputs: list[int], options: Any, shapes: list[Any], *, version: int = 1
     ) -> list[int]:
-        """Add an operator with as many outputs as there are shapes."""
+        """Add an operator with one output for each shape."""
         if (code, version) not in self._codes:
             self._codes.append((code, version))
         operator = schema.OperatorT()
@@ -104,18 +104,18 @@ class Graph:
         return outputs
 
     def dense(self, x: int, weights: Stored, bias: Array) -> int:
-        """Add a product of x (1, in) and weights (in, out), and a bias (out,)."""
+        """Add a dense layer: the product of x (1, in) and weights (in, out), plus bias (out,)."""
         inputs = [x, self.weights(weights, transposed=True), self.constant(bias)]
         shape = (1, weights.values.shape[1])
         return self.op(OPS.FULLY_CONNECTED, inputs, schema.FullyConnectedOptionsT(), shape)
 
     def gather(self, rows: int, ids: int) -> int:
-        """Add the rows (1, n) of a matrix that ids (1,) name."""
+        """Add a lookup of the row (1, n) that ids (1,) select from a matrix."""
         shape = (1, self._tensors[rows].shape[1])
         return self.op(OPS.GATHER, [rows, ids], schema.GatherOptionsT(), shape)
 
     def reshape(self, x: int, shape: tuple[int, ...]) -> int:
-        """Add a tensor in another shape, of which one size may be -1."""
+        """Add a reshape of a tensor; one size of the new shape may be -1."""
         known = tuple(np.zeros(self._tensors[x].shape, np.bool_).reshape(shape).shape)
         options = schema.ReshapeOptionsT()
         options.newShape = known
@@ -125,7 +125,7 @@ class Graph:
         return result
 
     def split(self, x: int, count: int) -> list[int]:
-        """Add the equal blocks of x (1, n), side by side."""
+        """Add a split of x (1, n) into ``count`` blocks of equal width."""
         options = schema.SplitOptionsT()
         options.numSplits = count
         axis = self.constant(np.array(1, np.int32))
@@ -133,11 +133,11 @@ class Graph:
         return self.ops(OPS.SPLIT, [axis, x], options, [shape] * count)
 
     def sum(self, *terms: int) -> int:
-        """Add a sum of two tensors."""
+        """Add the sum of two tensors."""
         return self.op(OPS.ADD, list(terms), schema.AddOptionsT())
 
     def product(self, *factors: int) -> int:
-        """Add a product of two tensors, element by element."""
+        """Add the elementwise product of two tensors."""
         return self.op(OPS.MUL, list(factors), schema.MulOptionsT())
 
     def sigmoid(self, x: int) -> int:
@@ -151,7 +151,7 @@ class Graph:
     def model(
         self, inputs: list[int], outputs: list[int], names: list[str], out_names: list[str]
     ) -> bytes:
-        """Return the file: these tensors go in and come out, under these names too."""
+        """Return the content of the model file, with these inputs and outputs and their names."""
         for tensor, name in zip(outputs, out_names, strict=True):
             self._tensors[tensor].name = name.encode()
         graph = schema.SubGraphT()
@@ -182,6 +182,6 @@ def _named(names: list[str], tensors: list[int]) -> list[Any]:
 def _code(code: int, version: int) -> Any:
     item = schema.OperatorCodeT()
     item.builtinCode = code
-    item.deprecatedBuiltinCode = min(code, 127)  # what the oldest readers look at
+    item.deprecatedBuiltinCode = min(code, 127)  # read by the oldest runtimes
     item.version = version
     return item

@@ -1,4 +1,4 @@
-"""The format keras: a file that plain Keras loads, without any object of ours."""
+"""The format keras: a file that plain Keras loads, without custom objects."""
 
 import zipfile
 from pathlib import Path
@@ -11,11 +11,11 @@ from charlstm.network.backend import keras
 from charlstm.network.model import step_model
 from charlstm.run.weights import Array
 
-WINDOW = 64  # characters that a step may read
+WINDOW = 64  # characters per step when an export is measured
 
 
 def write(artifact: Artifact, path: Path) -> None:
-    """Write the file; the description in JSON is a member of it."""
+    """Write the file; the JSON description is a member of its zip archive."""
     names = input_names(artifact.model)
     step_model(artifact.model, artifact.vocab_size, artifact.arrays(), names).save(path)
     with zipfile.ZipFile(path, "a") as file:
@@ -23,7 +23,7 @@ def write(artifact: Artifact, path: Path) -> None:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a file in Keras."""
+    """Load a file in Keras; return its step."""
     model = keras.saving.load_model(path, compile=False)
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:

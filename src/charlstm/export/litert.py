@@ -1,7 +1,7 @@
-"""The format litert: a flatbuffer of built-in operators and static shapes, of one character.
+"""The format litert: a flatbuffer with built-in operators and static shapes, for one character.
 
-It is written operator by operator: converters reorder inputs and outputs, and take what XLA made
-of a graph apart into operators that are slower.
+It is written operator by operator, because converters reorder inputs and outputs, and decompose
+the graph, as compiled by XLA, into slower operators.
 """
 
 import zipfile
@@ -23,11 +23,11 @@ from charlstm.export.flatbuffer import OPS, Graph
 from charlstm.network.backend import quiet_stderr
 from charlstm.run.weights import Array
 
-WINDOW = 1  # characters that a step reads
+WINDOW = 1  # characters per step: the only shape of the graph
 
 
 def write(artifact: Artifact, path: Path) -> None:
-    """Write the file; behind it, a zip with the description in JSON, as is usual for the format."""
+    """Write the file and append a zip with the JSON description, as usual for the format."""
     check_size(artifact, "litert")
     graph, model = Graph(), artifact.model
     names = input_names(model)
@@ -41,7 +41,7 @@ def write(artifact: Artifact, path: Path) -> None:
         input_bias, recurrent_bias = _biases(layer.bias.values)
         if number:
             inputs = graph.dense(x, layer.kernel, input_bias)
-        else:  # the product of a one-hot vector is a row
+        else:  # a one-hot vector times the kernel is a row of the kernel
             row = graph.gather(graph.weights(layer.kernel), x)
             inputs = graph.sum(row, graph.constant(input_bias))
         product = graph.dense(before[0], layer.recurrent, recurrent_bias)
@@ -57,7 +57,7 @@ def write(artifact: Artifact, path: Path) -> None:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a file in LiteRT."""
+    """Load a file in LiteRT; return its step."""
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet_stderr():
@@ -77,7 +77,7 @@ def load(path: Path) -> Step:
 
 
 def _biases(bias: Array) -> Array:
-    """Return the biases of the input's and of the recurrent product: of one, the latter has it."""
+    """Return the biases of the input and the recurrent product; a single bias is the latter."""
     return bias if bias.ndim > 1 else np.stack([np.zeros_like(bias), bias])
 
 

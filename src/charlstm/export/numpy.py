@@ -1,4 +1,4 @@
-"""The format numpy: the arrays in one ``.npz``, and their reader."""
+"""The format numpy: all arrays in one ``.npz`` file, and a step in numpy."""
 
 import json
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from charlstm.architecture import CELLS
 from charlstm.export.artifact import KEY, Artifact, Step
 from charlstm.run.weights import Array
 
-WINDOW = 64  # characters that a step may read
+WINDOW = 64  # characters per step when an export is measured
 
 
 def write(artifact: Artifact, path: Path) -> None:
-    """Write the arrays by name, scales as ``NAME_scale``, and the description in JSON."""
+    """Write the arrays by name, their scales as ``NAME_scale``, and the JSON description."""
     stored = artifact.weights.named()
     arrays: dict[str, NDArray[Any]] = {name: w.values for name, w in stored.items()}
     scales = {f"{n}_scale": w.scales for n, w in stored.items() if w.scales is not None}
@@ -25,7 +25,7 @@ def write(artifact: Artifact, path: Path) -> None:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a file, in numpy alone."""
+    """Load a file with numpy alone; return its step."""
     with np.load(path) as file:
         arrays = dict(file)
     model = json.loads(arrays.pop(KEY).item())["model"]
@@ -46,7 +46,7 @@ def load(path: Path) -> Step:
         for column in ids.T:
             following: list[Array] = []
             for number, (w, u, b) in enumerate(layers):
-                # The product of a one-hot vector is a row.
+                # A one-hot vector times the kernel is a row of the kernel.
                 inputs = following[-each] @ w if number else w[column]
                 before = states[number * each : (number + 1) * each]
                 following += advance(inputs, before[0] @ u, b, before)
@@ -79,7 +79,7 @@ def _relu(inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
 
 
 def _sigmoid(x: Any) -> Any:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # which cannot overflow
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # unlike 1 / (1 + exp(-x)), this cannot overflow
 
 
 _ADVANCE: dict[str, Callable[..., list[Any]]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

@@ -1,4 +1,4 @@
-"""The format onnx: ONNX's own recurrent operators, so that batch and time are free."""
+"""The format onnx: ONNX's recurrent operators, with dynamic batch and time dimensions."""
 
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from charlstm.export.artifact import (
 from charlstm.run.weights import Array
 from charlstm.version import __version__
 
-WINDOW = 64  # characters that a step may read
-OPSET, IR = 17, 8  # of 2022: older runtimes read them too
-# The blocks of Keras's kernels in ONNX's order: input, output, forget, cell; update, reset, new.
+WINDOW = 64  # characters per step when an export is measured
+OPSET, IR = 17, 8  # versions from 2022, so that older runtimes can read the file
+# Gates of Keras's kernels in ONNX's order: input, output, forget, cell; update, reset, new.
 BLOCKS = {"lstm": (0, 3, 1, 2), "gru": (0, 1, 2), "rnn": (0,)}
 
 
 def write(artifact: Artifact, path: Path) -> None:
-    """Write the graph; the description in JSON is among its metadata."""
+    """Write the file; the JSON description is in its metadata."""
     check_size(artifact, "onnx")
     graph = _Graph()
     x, states = _layers(graph, artifact)
@@ -56,9 +56,9 @@ def write(artifact: Artifact, path: Path) -> None:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a file in onnxruntime.
+    """Load a file in onnxruntime; return its step.
 
-    Raises ImportError where that is not installed.
+    Raises ImportError if onnxruntime is not installed.
     """
     import onnxruntime
 
@@ -77,7 +77,7 @@ def load(path: Path) -> Step:
 
 
 def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
-    """Add the recurrent layers; return the names of the last one's outputs and of all states."""
+    """Add the recurrent layers; return the names of the last layer's output and of all states."""
     model, outputs = artifact.model, output_names(artifact.model)[1:]
     names = iter(zip(input_names(model)[1:], outputs, strict=True))
     op = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[model.cell]
@@ -85,7 +85,7 @@ def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
     if model.activation == "relu":
         settings = {"activations": ["Relu"]}
     first = graph.array("first", np.array([0]))
-    # The operators have time in front, and states for each of one direction or two.
+    # The operators put time first, and their states have a leading axis for the direction.
     ids = graph.add("Cast", "ids", to_type=TensorProto.INT64)
     ids = graph.add("Transpose", ids, perm=[1, 0])
     depth = graph.array("depth", np.array(artifact.vocab_size))
@@ -111,26 +111,26 @@ def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
 
 
 def _in_blocks(array: NDArray[Any], cell: str) -> NDArray[Any]:
-    """Return an array (..., nU) with its blocks in ONNX's order."""
+    """Return an array (..., nU) with its n gates in ONNX's order."""
     parts = np.split(array, len(BLOCKS[cell]), -1)
     return np.concatenate([parts[block] for block in BLOCKS[cell]], -1)
 
 
 def _bias(bias: NDArray[Any], cell: str) -> NDArray[Any]:
-    """Return ONNX's bias (1, 2nU): of the input's product, and of the recurrent one."""
+    """Return ONNX's bias (1, 2nU): that of the input product, then that of the recurrent one."""
     both = bias if bias.ndim > 1 else np.stack([bias, np.zeros_like(bias)])
     return _in_blocks(both, cell).reshape(1, -1)
 
 
 class _Graph:
-    """Nodes and constants as they are added; each result has a name."""
+    """A graph under construction: nodes and constants, referred to by name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[TensorProto] = []
 
     def add(self, op: str, *inputs: str, to: str = "", to_type: int = 0, **attributes: Any) -> str:
-        """Add a node of one output; return its name."""
+        """Add a node with one output; return the name of the output."""
         to = to or f"{op.lower()}_{len(self.nodes)}"
         if to_type:
             attributes["to"] = to_type
@@ -147,7 +147,7 @@ class _Graph:
         return self._widened(name, weights.values, weights.scales)
 
     def gates(self, name: str, weights: Stored, cell: str) -> str:
-        """Add a kernel (in, nU) as ONNX has it: (1, nU, in)."""
+        """Add a kernel (in, nU) in ONNX's layout, (1, nU, in)."""
         values = _in_blocks(weights.values, cell).T[None]
         scales = weights.scales
         return self._widened(name, values, None if scales is None else _in_blocks(scales, cell).T)
@@ -155,7 +155,7 @@ class _Graph:
     def _widened(self, name: str, values: NDArray[Any], scales: NDArray[Any] | None) -> str:
         result = self.array(name, values)
         if values.dtype != np.float32:
-            # Of constants alone, so that a runtime does it once. (It would not for QDQ nodes.)
+            # Runtimes fold a Cast of a constant when they load it. They keep QDQ nodes as they are.
             result = self.add("Cast", result, to_type=TensorProto.FLOAT)
         if scales is not None:
             result = self.add("Mul", result, self.array(f"{name}_scale", scales))

@@ -1,4 +1,4 @@
-"""What an export is asked for, and what it tells."""
+"""The request for an export, and its result."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING
 from charlstm.errors import CharlstmError
 from charlstm.options import option
 
-if TYPE_CHECKING:  # for real only when a model is exported: numpy
+if TYPE_CHECKING:  # imports numpy, so at run time only for an export
     from charlstm.text.source import Text
 
-SMALLER = ("onnx", "litert", "numpy")  # formats that have every precision
+SMALLER = ("onnx", "litert", "numpy")  # formats that support every precision
 FORMATS = ("saved-model", "keras", *SMALLER)
 PRECISIONS = ("float32", "float16", "int8")
 
-# Is told what is being done, of how many characters in all, and that so many more are done.
+# Called with the current activity, its total number of characters, and the newly processed ones.
 Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What a model becomes."""
+    """The options of an export."""
 
-    format: str = option(MISSING, "Where it is to run.", choices=FORMATS)
+    format: str = option(MISSING, "Format and runtime of the export.", choices=FORMATS)
     precision: str = option(
         "float32",
-        f"Of the stored weights; for {', '.join(SMALLER[:-1])} and {SMALLER[-1]}.",
+        f"Precision of the stored weights: {', '.join(SMALLER[:-1])} and {SMALLER[-1]} only.",
         choices=PRECISIONS,
     )
-    overwrite: bool = option(default=False, help="Replace what is there.")
+    overwrite: bool = option(default=False, help="Replace an existing export.")
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a model becomes, and where.
+    """The options of an export, and its path.
 
-    ``check`` is a text on which is measured what the model loses; its characters that the model
-    does not know are left out.
+    ``check`` is a text to measure the accuracy of the export on; characters outside the vocabulary
+    are skipped.
     """
 
     options: ExportOptions
@@ -47,19 +47,16 @@ class ExportRequest:
     check: Text | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a precision that the format does not have.
-
-        Raises CharlstmError.
-        """
+        """Raise CharlstmError if the format does not support the precision."""
         if self.options.precision != "float32" and self.options.format not in SMALLER:
             raise CharlstmError(
-                f"{self.options.format} is float32", "leave it out", option="precision"
+                f"{self.options.format} supports float32 only", "leave it out", option="precision"
             )
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a model scores on a text, in nats per character, before and after it was exported."""
+    """The loss on a text, in nats per character, before and after the export."""
 
     before: float
     after: float
@@ -69,11 +66,11 @@ class Loss:
 
 @dataclass(frozen=True)
 class Exported:
-    """An artifact that has its name, of ``size`` bytes.
+    """A finished export of ``size`` bytes at ``path``.
 
-    ``difference`` is how far its numbers and the model's are apart at most, over ``characters``;
-    None if its runtime, the package ``missing``, is not installed. ``note`` is what its reader will
-    meet.
+    ``difference`` is the largest difference of a logit or a state from the model's, checked on
+    ``characters`` characters; it is None if the runtime, the package ``missing``, is not installed.
+    ``note`` warns of a problem that users of the export will meet.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The format saved-model: a folder that TensorFlow alone runs."""
+"""The format saved-model: a folder that runs in TensorFlow alone."""
 
 import errno
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from charlstm.network.backend import tf
 from charlstm.network.model import step_model
 from charlstm.run.weights import Array
 
-WINDOW = 64  # characters that a step may read
+WINDOW = 64  # characters per step when an export is measured
 
 
 class _Module(tf.Module):  # type: ignore[misc] # TensorFlow is untyped
-    """What is saved: ``step``, whose inputs and outputs have an order; a signature has names."""
+    """The object to save: ``step`` has ordered inputs and outputs, ``named`` has named ones."""
 
     def __init__(self, artifact: Artifact) -> None:
         names = input_names(artifact.model)
@@ -30,7 +30,7 @@ class _Module(tf.Module):  # type: ignore[misc] # TensorFlow is untyped
             tf.TensorSpec((None, artifact.model.units), tf.float32, name=n) for n in names[1:]
         ]
         ids = tf.TensorSpec((None, None), tf.int32, name=names[0])
-        # Given as lists or tuples, what comes out keeps its order; a dictionary is sorted.
+        # A tuple of outputs keeps its order; TensorFlow would sort a dictionary.
         self.step = tf.function(
             lambda *inputs: tuple(model(list(inputs))),
             input_signature=[ids, *shapes],
@@ -46,14 +46,14 @@ class _Module(tf.Module):  # type: ignore[misc] # TensorFlow is untyped
 
 
 def write(artifact: Artifact, path: Path) -> None:
-    """Write the folder; the description in JSON is where TensorFlow wants files of others."""
+    """Write the folder; the JSON description is in ``assets.extra``, which is meant for it."""
     module = _Module(artifact)
     path.mkdir()
-    tf.get_logger().setLevel("ERROR")  # or it tells where it writes
+    tf.get_logger().setLevel("ERROR")  # silences a message about where it writes
     try:
         with _plainly_named(path) as folder:
             tf.saved_model.save(module, folder, signatures={"serving_default": module.named})
-    except tf.errors.OpError as error:  # so TensorFlow says that a disk is full
+    except tf.errors.OpError as error:  # TensorFlow raises this when the disk is full
         raise OSError(errno.EIO, error.message.splitlines()[-1]) from None
     extra = path / "assets.extra"
     extra.mkdir()
@@ -62,7 +62,7 @@ def write(artifact: Artifact, path: Path) -> None:
 
 @contextmanager
 def _plainly_named(path: Path) -> Iterator[str]:
-    """Give a folder a name that TensorFlow does not take for a pattern."""
+    """Yield a path to a folder that TensorFlow does not read as a glob pattern."""
     if not is_pattern(path):
         yield str(path)
         return
@@ -73,7 +73,7 @@ def _plainly_named(path: Path) -> Iterator[str]:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a folder in TensorFlow."""
+    """Load a folder in TensorFlow; return its step."""
     with _plainly_named(path) as folder:
         module: Any = tf.saved_model.load(folder)
 

@@ -1,4 +1,4 @@
-"""An artifact is made, written, loaded in its runtime, compared and measured, and then named."""
+"""Write an artifact, load it in its runtime, compare and measure it, then move it to its path."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ from charlstm.files import named_refusal
 from charlstm.network.backend import select_device
 from charlstm.run.weights import Checkpoint
 
-Text = tuple[NDArray[Any], str]  # ids, and what was left out
+Text = tuple[NDArray[Any], str]  # ids, and a note on skipped characters
 
 
 def write_checked(
@@ -25,11 +25,11 @@ def write_checked(
     text: Text | None,
     progress: Progress,
 ) -> Exported:
-    """Write an artifact; ``missing`` is the package of its runtime, if that is not installed.
+    """Write and check an artifact; ``missing`` is the package of its runtime if not installed.
 
-    Raises CharlstmError.
+    Raises CharlstmError as ``export`` does.
     """
-    select_device("cpu")  # on which every export is the same
+    select_device("cpu")  # makes exports the same on every machine
     form = format_module(request.options.format)
     artifact = make(checkpoint, request.options.precision)
     characters = len(prime_of(artifact)) + CHARACTERS
@@ -47,12 +47,12 @@ def write_checked(
         size = folders.size(new)
     note = ""
     if request.options.format in FOLDERS and is_pattern(request.path):
-        note = "TensorFlow takes this name for a pattern: it loads the folder by another, or a link"
+        note = "TensorFlow reads this path as a glob pattern; rename it, or load it through a link"
     return Exported(request.path, size, difference, characters, missing, loss, note)
 
 
 def _loss(checkpoint: Checkpoint, text: Text, step: Step, window: int, progress: Progress) -> Loss:
-    """Measure what the model scores on a text by itself, and as what it is now."""
+    """Measure the loss of the original model and of the export on a text."""
     ids, note = text
     tick: Callable[[int], object] = partial(progress, "measuring", 2 * (len(ids) - 1))
     before = model_nats(checkpoint, ids, tick)

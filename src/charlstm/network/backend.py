@@ -1,6 +1,6 @@
 """TensorFlow and Keras, imported once, quietly, and the device they compute on.
 
-Every room that computes takes ``tf`` and ``keras`` from here. Knows no model.
+Every module that computes imports ``tf`` and ``keras`` from here. Knows no model.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from charlstm.hardware import affinity, has_bfloat16, named_cores, usable_cores
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep what C++ writes to file descriptor 2 within; show it only if that fails.
+    """Capture what C++ code writes to file descriptor 2; show it only if the block fails.
 
-    TensorFlow, absl and oneDNN write there whatever the environment says.
+    TensorFlow, absl and oneDNN write there whatever their environment variables say.
     """
     sys.stderr.flush()
     saved = os.dup(2)
-    try:  # from before it is turned away: Ctrl+C can come just behind that
+    try:  # begins before the redirection: Ctrl+C can arrive right after it
         with _capture() as captured:
             os.dup2(captured.fileno(), 2)
             try:
@@ -42,15 +42,15 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _capture() -> BinaryIO:
-    """Return a temporary file, or, where there can be none, what forgets what is written."""
+    """Return a temporary file, or if none can be created, the null device."""
     try:
         return cast(BinaryIO, tempfile.TemporaryFile())
-    except OSError:  # no folder for it, or a disk that is full
+    except OSError:  # no temporary folder, or a full disk
         return Path(os.devnull).open("r+b", buffering=0)
 
 
-# Set, not merely defaulted: another backend chosen for other programs is not ours, nor are the
-# settings in ~/.keras, which Keras would also write (below a file there can be no folder).
+# Set even if set already: a backend chosen for other programs does not apply here. Nor do the
+# settings in ~/.keras, which Keras would also create; below /dev/null, it cannot.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")  # noqa: PTH118 - not a real path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -59,13 +59,13 @@ with quiet_stderr():
     import keras
     import tensorflow as tf
 
-    # XLA's own operations: not among tf's names, but what JAX exports to TensorFlow with.
+    # XLA's own operations: not in TensorFlow's public API, but JAX uses them for its exports to it.
     from tensorflow.compiler.tf2xla.python import xla
 
 OF_THE_GPU = re.compile("cuda|cudnn|cublas|gpu|rnn", re.IGNORECASE)
-REASON = 200  # characters of what CUDA says
+REASON = 200  # characters of CUDA's message to quote
 
-# What glibc's malloc.h calls M_TOP_PAD: how much more than is needed it fetches, and keeps.
+# M_TOP_PAD of glibc's malloc.h: how many bytes more than needed it requests, and keeps.
 _TOP_PAD, _KEPT = -2, 2**26
 
 NO_GPU = "TensorFlow sees no GPU", "install the driver and pip install 'charlstm[cuda]'"
@@ -87,7 +87,7 @@ __all__ = [
 class Device:
     """Where to compute; ``on_gpu``: on a GPU, where LSTM layers must use cuDNN.
 
-    ``bfloat16``: it multiplies matrices of such numbers faster than of float32.
+    ``bfloat16``: matrix products are faster in bfloat16 than in float32.
     """
 
     name: str
@@ -96,9 +96,9 @@ class Device:
 
 
 def _keep_memory() -> None:
-    """Make glibc keep memory that is freed: to fetch it anew costs up to half of a training step.
+    """Make glibc keep freed memory: to request it again takes up to half of a training step.
 
-    It must be said before TensorFlow starts its threads. Where there is no glibc nothing is done.
+    Call this before TensorFlow starts its threads. Without glibc, it does nothing.
     """
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tune:
@@ -109,11 +109,11 @@ def _keep_memory() -> None:
 def select_device(choice: str) -> Device:
     """Make TensorFlow compute on a CPU or on the first GPU.
 
-    ``choice`` is auto, cpu or gpu; a process has one device, whatever is asked for later. Memory
-    of a GPU is taken as it is needed, so that one can sample beside a training.
+    ``choice`` is auto, cpu or gpu; a process cannot change its device later. GPU memory is
+    allocated as needed, so that one can sample while a training runs.
 
-    Raises CharlstmError if a GPU is asked for and there is none, or if this process computes on
-    another device already.
+    Raises CharlstmError if a GPU is asked for and there is none, or if this process already
+    computes on another device.
     """
     _keep_memory()
     with quiet_stderr():
@@ -127,10 +127,10 @@ def select_device(choice: str) -> Device:
             for gpu in chosen:
                 tf.config.experimental.set_memory_growth(gpu, enable=True)
             _limit_threads()
-        except RuntimeError:  # TensorFlow has been used: what it was set to then stays
+        except RuntimeError:  # TensorFlow is initialised already: its settings are final
             if bool(tf.config.list_logical_devices("GPU")) != bool(chosen):
                 raise CharlstmError(
-                    "this process computes on another device already", option="device"
+                    "this process already computes on another device", option="device"
                 ) from None
         tf.config.list_logical_devices()
     if not chosen:
@@ -141,9 +141,9 @@ def select_device(choice: str) -> Device:
 
 
 def _limit_threads() -> None:
-    """Let TensorFlow have no more threads than there is time for.
+    """Give TensorFlow no more threads than there are usable cores.
 
-    It knows a process's affinity by itself, but no quota of a cgroup.
+    TensorFlow respects the affinity of the process, but not the CPU quota of its cgroup.
     """
     if usable_cores() < affinity():
         tf.config.threading.set_intra_op_parallelism_threads(usable_cores())
@@ -151,7 +151,7 @@ def _limit_threads() -> None:
 
 @contextlib.contextmanager
 def named_memory(reduce: str) -> Iterator[None]:
-    """Say in one line that the device has too little memory, and what to ``reduce``.
+    """Turn out-of-memory and GPU errors into one line that says what to ``reduce``.
 
     Raises CharlstmError.
     """
@@ -163,11 +163,11 @@ def named_memory(reduce: str) -> Iterator[None]:
         tf.errors.InternalError,
         tf.errors.FailedPreconditionError,
         tf.errors.UnknownError,
-    ) as error:  # as CUDA and its libraries fail, of a full card as well
+    ) as error:  # from CUDA and its libraries, also when GPU memory is full
         if not OF_THE_GPU.search(error.message):
             raise
         reason = " ".join(error.message.split())[:REASON]
-        hint = f"if other programs fill the GPU, wait for their end; or reduce {reduce}"
+        hint = f"wait for other programs that use the GPU, reduce {reduce}, or use {{device}} cpu"
         raise CharlstmError(f"the GPU failed: {reason}", hint) from None
 
 
@@ -176,25 +176,27 @@ def choose_precision(choice: str, device: Device) -> str:
 
     ``choice`` is one of these or auto, which is float32.
 
-    Raises CharlstmError if the device gains nothing by it.
+    Raises CharlstmError if the precision is no faster than float32 on the device.
     """
     if choice == "float16" and not device.on_gpu:
         better = "bfloat16" if device.bfloat16 else "float32"
-        raise _no_gain("float16: on a CPU it is slower than float32", f"use {better}")
+        raise _no_gain("float16 is slower than float32 on a CPU", better)
     if choice == "bfloat16" and device.on_gpu:
         raise _no_gain(
-            "bfloat16: on a GPU TensorFlow turns it into float32 around cuDNN's LSTM, which gains "
-            "nothing",
-            "use float16 or float32",
+            "bfloat16 is no faster than float32 on a GPU: TensorFlow converts it to float32 around "
+            "cuDNN's LSTM",
+            "float16 or float32",
         )
     if choice == "bfloat16" and not device.bfloat16:
         raise _no_gain(
-            "bfloat16: this processor does not multiply bfloat16 numbers (avx512_bf16 or "
-            "amx_bf16), which would be slower than float32",
-            "use float32; a run that was begun with it goes on as a new one, with {init_from}",
+            "bfloat16 is slower than float32 on this processor, which has neither avx512_bf16 nor "
+            "amx_bf16",
+            "float32",
         )
     return "float32" if choice == "auto" else choice
 
 
-def _no_gain(problem: str, hint: str) -> CharlstmError:
+def _no_gain(problem: str, better: str) -> CharlstmError:
+    # A resumed run keeps its precision.
+    hint = f"use {better}; a run of this precision can go on as a new one, with {{init_from}}"
     return CharlstmError(problem, hint, option="precision")

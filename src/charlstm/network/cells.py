@@ -1,7 +1,7 @@
-"""What one time step of a recurrent cell computes, forward and backward; knows no loop.
+"""One time step of each recurrent cell, forward and backward; knows no loop.
 
-Gates and candidates lie side by side in Keras's order, so that one product serves them all. Gates
-are made with tanh, which is faster: sigmoid(x) is (1 + tanh(x / 2)) / 2.
+Gates and candidates lie side by side in Keras's order, so that one product computes them all. Gates
+are computed with tanh, which is faster: sigmoid(x) is (1 + tanh(x / 2)) / 2.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,17 @@ from charlstm.network.backend import tf
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell for the loops of ``recurrence``; b rows, U units, n blocks of U columns in a kernel.
+    """A cell for the time loops; b rows, U units, n blocks of U columns in a kernel.
 
-    ``forward(inputs, product, bias, states)`` takes x W and h U (b, nU), the bias and the states
-    (b, U), h first, and returns the states and ``saved``, all that ``backward`` needs: the last of
-    the states, one array for each entry of ``saved_blocks``, then the activations (b, nU).
+    ``forward(inputs, product, bias, states)`` takes x W and h U (b, nU), the bias, and the states
+    (b, U), h first. It returns the new states and ``saved``, the arrays that ``backward`` needs:
+    an array (b, kU) for each k in ``saved_blocks``, then the activations (b, nU). The first of
+    these arrays is the last state.
 
     ``backward(gradients, saved, before)`` takes the gradients of the states, the blocks (b, U) of
-    what was saved, and the last of the states as it was before. It returns the gradients of x W and
-    of h U, each as a list of blocks (``same``: one list for both), and those of the states that do
-    not come through h U.
+    ``saved``, and the last state before the step. It returns the gradients of x W and of h U, each
+    as a list of blocks (``same``: one list for both), and the gradients of the states without the
+    part that comes through h U (None: zero).
     """
 
     blocks: int
@@ -62,7 +63,7 @@ def _lstm_backward(gradients: Any, saved: Any, before: Any) -> Any:
 
 
 def _gru_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
-    """Cho et al. 2014, the reset gate behind the product, as cuDNN has it; z r g:
+    """Cho et al. 2014, with the reset gate after the product, as in cuDNN; z r g:
 
     z r = sigmoid(x W + b + h U + d)    g = tanh(x W + b + r (h U + d))    h = z h + (1 - z) g
     """  # noqa: D400, D415 - it ends with its formula
@@ -85,7 +86,7 @@ def _gru_backward(gradients: Any, saved: Any, before: Any) -> Any:
 
 
 def _rnn(activation: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Cell:
-    """Elman 1990: h = activation(x W + h U + b); ``slope`` is the derivative at a value of h."""
+    """Elman 1990: h = activation(x W + h U + b); ``slope`` maps h to the derivative there."""
 
     def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
         del states

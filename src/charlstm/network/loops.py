@@ -1,6 +1,6 @@
 """The two time loops of a recurrent layer, compiled by XLA: forward, and backward through time.
 
-For a group of b rows of the batch. Knows no layer.
+Each runs on a group of b rows of the batch. Knows no layer.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ from charlstm.network.cells import Cell
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
 def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
-    """Run the rows from ``first`` on through all time steps.
+    """Run b rows, from row ``first`` on, through all time steps.
 
     ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1); ``weights`` are W, U, U
     transposed and the bias.
-    Returns h (b, T, U), the last states (b, U) and what the backward loop needs, (b, T, n).
+    Returns h (b, T, U), the last states (b, U) and the ``saved`` arrays of the cell (b, T, n).
     """
     kernel, recurrent, back, bias = weights
     (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
@@ -27,13 +27,13 @@ def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
     def step(t: Any, states: Any, outputs: Any, saved: Any) -> Any:
         x_product = _at(saved[-1], t, 0, cell.blocks * units)
         if recurrent.dtype == tf.float32 and steps > 1:
-            # (U.T h.T).T is faster, if XLA is kept from making it h U again.
+            # (U.T h.T).T is faster, if XLA is kept from turning it back into h U.
             product = tf.transpose(_kept(_multiply(back, _kept(tf.transpose(states[0])))))
         else:
             product = _multiply(states[0], recurrent)
         if steps == rows == 1:
-            # One row of generation: XLA would make product and sum one loop, which takes twice as
-            # long; it does not where both terms are used once more.
+            # Generation of one row: XLA would fuse the product and the sum into one loop, which
+            # takes twice as long. It does not fuse them if both terms are used again.
             product += 0 * (product + x_product)
         states, values = cell.forward(x_product, product, bias, states)
         saved = [_put(array, now, t) for array, now in zip(saved, values, strict=True)]
@@ -42,8 +42,8 @@ def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
     outputs, *saved = (
         tf.zeros((rows, steps, blocks * units)) for blocks in (1, *cell.saved_blocks)
     )
-    # The last of what is saved takes the place of x W, time step by time step: what was just read
-    # is written fastest.
+    # The last saved array overwrites x W, time step by time step: memory that was just read is
+    # written fastest.
     start = (0, list(states), outputs, [*saved, z])
     _, states, outputs, saved = tf.while_loop(lambda t, *_: t < steps, step, start)
     return outputs, states, saved
@@ -51,12 +51,13 @@ def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
 def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, first: Any) -> Any:
-    """Return the gradients of x W and of h U (b, T, nU), of the type of products: one if equal.
+    """Run b rows, from row ``first`` on, back through all time steps.
 
-    And h before each time step (b, T, U), of that type too, and the gradients of the first states
-    (b, U). ``kind`` is the cell and the type; ``gradients`` are those of all outputs (B, T, U) and
-    of the last states (b, U); ``forward`` is what the forward loop saved, its outputs and the first
-    states; ``back`` is U transposed, which XLA would do in every time step.
+    ``kind`` is the cell and the type of products. ``gradients`` are those of all outputs (B, T, U)
+    and the last states (b, U). ``forward`` has the saved arrays, outputs and first states of the
+    forward loop. ``back`` is U transposed: XLA would transpose it in every time step.
+    Returns the gradients of x W and h U (b, T, nU), only one if equal, h before each time step
+    (b, T, U), both in the type of products, and the gradients of the first states (b, U).
     """
     (cell, products), (d_outputs, d_last) = kind, gradients
     saved, outputs, start = forward
@@ -65,13 +66,12 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
         tf.concat([state[:, None], later[:, :-1]], 1)
         for state, later in ((start[-1], saved[0]), (start[0], outputs))
     )
-    # To put rows into an array of bfloat16 numbers, XLA converts all of it; of their bits, nothing.
+    # To put rows into a bfloat16 array, XLA converts all of it; into a uint16 array, nothing.
     bits = tf.uint16 if products == tf.bfloat16 else products
 
     def step(t: Any, d_states: Any, d_products: Any) -> Any:
         dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
-        # Each block is a slice of its own: of one slice that is then split, XLA looks up t anew for
-        # each number, and so takes one number at a time.
+        # One slice per block: XLA would split a slice one number at a time, reading t for each.
         blocks = [
             _at(part, t, block, units) for part in saved for block in range(0, part.shape[2], units)
         ]
@@ -93,12 +93,12 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
 
 
 def _at(array: Any, t: Any, first: int, count: int) -> Any:
-    """Return columns from ``first`` on of an array (b, T, n) at time step t: (b, count)."""
+    """Return ``count`` columns from ``first`` on of an array (b, T, n) at time step t."""
     return tf.slice(array, (0, t, first), (array.shape[0], 1, count))[:, 0]
 
 
 def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
-    """Return the product of blocks (b, U), side by side, with a matrix; in XLA only."""
+    """Return the product of blocks (b, U), side by side, and a matrix; in XLA only."""
     if back.dtype == tf.float32:
         return _multiply(tf.concat(blocks, -1), back)
     # In bfloat16 XLA is faster at small products.
@@ -107,16 +107,16 @@ def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
 
 
 def _kept(array: Any) -> Any:
-    """Return an array that XLA must make as it stands there."""
+    """Return an array that XLA must compute as written."""
     return xla.optimization_barrier(array)[0]
 
 
 def _multiply(one: Any, other: Any) -> Any:
-    """Return a product whose sums are float32, whatever the factors; in XLA only."""
+    """Return a product accumulated in float32, whatever the type of the factors; in XLA only."""
     one = tf.cast(one, other.dtype)
     return tf.raw_ops.BatchMatMulV3(x=one, y=other, Tout=tf.float32)
 
 
 def _put(array: Any, rows: Any, t: Any) -> Any:
-    """Return an array (b, T, n) with rows (b, n) as those of time step t; in XLA only, in place."""
+    """Return an array (b, T, n) with its time step t set to (b, n); in XLA only, in place."""
     return xla.dynamic_update_slice(array, rows[:, None], tf.stack([0, t, 0]))

@@ -1,4 +1,4 @@
-"""The network, stated once, for any batch size. The only room that names layers.
+"""The network, defined once, for any batch size. The only module that names layers.
 
 Knows no files and no text.
 """
@@ -17,10 +17,11 @@ State = list[NDArray[np.float32]]
 
 
 class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
-    """Zero a share of the inputs and scale the rest; the mask is a function of the seed alone.
+    """Zero a fraction of the inputs and scale the rest; the mask depends on the seed alone.
 
-    Keras's own layer keeps a generator, which no weights file holds, and draws the same mask on
-    every replica. ``xla`` compiles it, which changes no bit: numbers are compared as integers.
+    Keras's own layer keeps a random generator, which no weights file stores, and draws the same
+    mask on every replica. ``xla`` compiles the layer, with bit-identical results: random numbers
+    are compared as integers.
     """
 
     def __init__(self, rate: float, *, xla: bool = False, **kwargs: Any) -> None:
@@ -34,7 +35,8 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
 
 
 def _drop(inputs: Any, seed: Any, rate: float) -> Any:
-    # Half of a random number's 32 bits is enough for a mask, and takes a third of the time.
+    # A mask needs only half of a random number's 32 bits; using both halves takes a third of the
+    # time.
     units = inputs.shape[-1]
     shape = tf.concat([tf.shape(inputs)[:-1], [(units + 1) // 2]], 0)
     numbers = tf.random.stateless_uniform(
@@ -45,7 +47,7 @@ def _drop(inputs: Any, seed: Any, rate: float) -> Any:
     return tf.where(kept, inputs * (1 / (1 - rate)), 0)
 
 
-_compiled_drop = tf.function(_drop, autograph=False, jit_compile=True)  # once for all layers
+_compiled_drop = tf.function(_drop, autograph=False, jit_compile=True)  # shared by all layers
 
 
 LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": SimpleRNN}
@@ -54,7 +56,7 @@ LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": SimpleRNN}
 class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
     """One-hot -> L x (stateful cells, dropout) -> dense: ids (B, T) -> logits (B, T, V).
 
-    T is free, B is fixed: the state of row b belongs to lane b.
+    T may vary, B is fixed: the state of row b belongs to lane b.
     """
 
     def __init__(  # noqa: PLR0913 - as ``build_model``
@@ -92,11 +94,11 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         )
 
     def call(self, ids: Any, dropout_seed: Any = None) -> Any:
-        """Return logits (B, T, V), float32, for ids (B, T), and move the state.
+        """Return logits (B, T, V), float32, for ids (B, T), and update the state.
 
         ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
         """
-        sequence = tf.cast(ids, tf.int32)[..., None]  # to the first layer, one-hot vectors
+        sequence = tf.cast(ids, tf.int32)[..., None]  # the first layer reads ids as one-hot vectors
         for layer, (cell, dropout) in enumerate(zip(self.recurrent, self.dropouts, strict=True)):
             sequence = cell(sequence)
             if dropout_seed is not None and dropout.rate > 0:
@@ -104,7 +106,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         return self.dense(sequence)
 
     def reset_state(self) -> None:
-        """Forget what was read."""
+        """Reset the state to zeros."""
         for layer in self.recurrent:
             layer.reset_state()
 
@@ -113,7 +115,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         return [variable.numpy() for variable in self.state_variables()]
 
     def set_state(self, state: State) -> None:
-        """Put a state back that ``state`` returned."""
+        """Restore a state that ``state`` returned."""
         for variable, value in zip(self.state_variables(), state, strict=True):
             variable.assign(value)
 
@@ -126,12 +128,12 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         return Weights.of(variable.numpy() for variable in self.trainable_variables)
 
     def set_arrays(self, arrays: Iterable[NDArray[np.float32]]) -> None:
-        """Put in weights that ``arrays`` returned, of a model of any batch size."""
+        """Set weights that ``arrays`` returned, for a model of any batch size."""
         for variable, value in zip(self.trainable_variables, arrays, strict=True):
             variable.assign(value)
 
 
-def build_model(  # noqa: PLR0913 - the network is stated once, for all that it is needed for
+def build_model(  # noqa: PLR0913 - one definition of the network for all uses
     config: ModelConfig,
     vocab_size: int,
     *,
@@ -142,14 +144,14 @@ def build_model(  # noqa: PLR0913 - the network is stated once, for all that it 
 ) -> CharacterModel:
     """Build the network with its weights.
 
-    ``seed`` initialises them as Keras does by default, each from a seed of its own; without one
-    they are zeros, for weights that come from a file. ``precision`` is that of the matrix products
-    of the recurrent layers; weights and logits are float32 always.
+    ``seed`` initialises the weights as Keras does by default, each with its own seed; without
+    ``seed`` they are zeros, to be set from a file. ``precision`` is that of the matrix products in
+    recurrent layers; weights and logits are always float32.
     """
     model = CharacterModel(
         config, vocab_size, batch_size=batch_size, on_gpu=on_gpu, seed=seed, precision=precision
     )
-    # Layers make their variables when they first see a shape; no operation needs to run for it.
+    # Layers create their variables from a shape; no operation needs to run.
     shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
     for layer in model.recurrent:
         layer.build(shape)
@@ -162,11 +164,11 @@ def build_model(  # noqa: PLR0913 - the network is stated once, for all that it 
 def step_model(
     config: ModelConfig, vocab_size: int, arrays: Iterable[NDArray[np.float32]], names: list[str]
 ) -> Any:
-    """Return the network as a plain model of Keras, its states inputs and outputs; no dropout.
+    """Return the network as a plain Keras model with states as inputs and outputs; no dropout.
 
     Inputs are ids (B, T), int32, and the states that ``CharacterModel.state`` returns; outputs are
-    logits (B, T, V) and the states. It is the same whether there is a GPU or not. ``arrays`` are
-    the weights in the order of a weights file, ``names`` those of the inputs.
+    logits (B, T, V) and the new states. The model is the same with and without a GPU. ``arrays``
+    are the weights in the order of a weights file, ``names`` the names of the inputs.
     """
     kinds = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
     settings: dict[str, Any] = {"activation": config.activation or "tanh"}
@@ -196,7 +198,7 @@ def step_model(
 
 
 def _initializers(seed: int | None, count: int) -> Any:
-    """Yield arguments for the initializers of one layer after the other."""
+    """Yield the initializer arguments of each layer in turn."""
     for layer in range(count):
         if seed is None:
             yield {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}

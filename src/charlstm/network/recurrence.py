@@ -1,10 +1,10 @@
 """Recurrent layers with a recurrence that is fast on a CPU; on a GPU they are Keras's, on cuDNN.
 
-Keras's loop multiplies by the kernel and sums up both weight gradients in every time step. Here
-these are three products over all time steps at once, outside of the loop; of one-hot vectors, a
-look-up and sums of rows. What must stay inside, h @ U forward and dz @ U.T backward, XLA compiles,
-for groups of rows side by side: the rows of a batch are independent, so that the cores need not
-meet in every time step. Knows no model.
+Keras's loop multiplies by the kernel and adds to both weight gradients in every time step. Here
+these are three products over all time steps at once, outside the loop; for one-hot vectors, a
+look-up and sums of rows. XLA compiles what must stay inside: h @ U forward and dz @ U.T backward.
+The rows of a batch are independent, so groups of rows run in parallel, and the cores need not
+synchronise in every time step. Knows no model.
 """
 
 from functools import partial
@@ -16,20 +16,20 @@ from charlstm.network.backend import keras, tf
 from charlstm.network.cells import Cell
 from charlstm.network.loops import backward, forward
 
-ROWS_PER_GROUP = 8  # fewer do not pay for reading all of U in every time step
-FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: a product of fewer takes longer than in float32
+ROWS_PER_GROUP = 8  # at least: fewer do not pay for reading all of U in every time step
+FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: a product with fewer is slower than in float32
 
 
 class _Hoisted:
-    """A layer of Keras for whole sequences: the same variables, states and results.
+    """A Keras layer with a faster loop: the same variables, states and results.
 
-    Each bears Keras's name, since Keras names the groups of a weights file after the class. With
-    ``bfloat16``, matrix products on a CPU are of bfloat16 numbers; sums, states and results are
-    float32 all the same.
+    Each subclass is named as in Keras, since Keras names the groups of a weights file after the
+    class. With ``bfloat16``, matrix products on a CPU multiply bfloat16 numbers; sums, states and
+    results are still float32.
     """
 
     def __init__(self, units: int, *, on_gpu: bool, bfloat16: bool = False, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)  # type: ignore[call-arg] # that of Keras's layer
+        super().__init__(units, **kwargs)  # type: ignore[call-arg] # calls Keras's layer
         self._on_gpu = on_gpu
         self._products = tf.bfloat16 if bfloat16 else tf.float32
 
@@ -43,9 +43,9 @@ class _Hoisted:
         mask: Any,
         training: bool = False,  # noqa: FBT001, FBT002 - Keras's signature
     ) -> Any:
-        """Return the last output (B, U), all outputs (B, T, U) and the states for (B, T, in).
+        """Return the last output (B, U), all outputs (B, T, U) and the last states.
 
-        Or for ids (B, T, 1), integers, which stand for their one-hot vectors.
+        ``sequences`` is (B, T, in), or integer ids (B, T, 1), which stand for one-hot vectors.
         """
         if self._on_gpu or self.compute_dtype != "float32":
             if sequences.dtype.is_integer:
@@ -62,7 +62,7 @@ class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untype
     """``keras.layers.LSTM``; its states are h and c."""
 
     def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
-        # True, not "auto": what cuDNN cannot do must raise, not cost ten times as much.
+        # True, not "auto": a layer that cuDNN cannot run must raise, not take ten times as long.
         super().__init__(units, on_gpu=on_gpu, use_cudnn=on_gpu, **kwargs)
 
     def _cell(self) -> Cell:
@@ -80,7 +80,7 @@ class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
 
 
 class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras is untyped
-    """``keras.layers.SimpleRNN``; its state is h. Keras has none on cuDNN."""
+    """``keras.layers.SimpleRNN``; its state is h. Keras does not run it on cuDNN."""
 
     def _cell(self) -> Cell:
         return cells.RNN[self.activation.__name__]
@@ -89,14 +89,14 @@ class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras
 def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
     """Return outputs (B, T, U) and the last states (B, U), all float32.
 
-    ``products`` is the type of the numbers that are multiplied as matrices, where float32 is not
-    faster. ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the
-    first states (B, U); n and what is computed are the cell's.
+    ``products`` is the type of matrix products, except of those that are faster in float32.
+    ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the first
+    states (B, U); ``cell`` defines n and the computation.
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
     def differentiable(*inputs: Any) -> Any:
-        # The gradient is our own: a tape need not follow what happens here.
+        # The gradient is defined below, so tapes need not record these operations.
         return _recur(cell, products, *map(tf.stop_gradient, inputs))
 
     return differentiable(*inputs)
@@ -144,9 +144,9 @@ def _over_time(
 ) -> tuple[Any, Any, Any, Any]:
     """Return the gradients of x, W, U and the bias, from products over all time steps at once.
 
-    ``d_products`` are the gradients of x W and of h U (B x T, nU), one if they are equal;
-    ``before`` is h before each time step (B x T, U). The bias's is (1 or 2, nU); there is none of
-    ids.
+    ``d_products`` are the gradients of x W and of h U (B x T, nU), only one if they are equal;
+    ``before`` is h before each time step (B x T, U). The gradient of the bias is (1 or 2, nU), that
+    of ids None.
     """
     dz, dr = d_products[0], d_products[-1]
     if x.dtype.is_integer:
@@ -157,26 +157,26 @@ def _over_time(
         d_kernel = tf.matmul(_flat([x]), dz, transpose_a=True)
     d_recurrent = tf.matmul(before, dr, transpose_a=True)
     ones = tf.ones((1, tf.shape(dz)[0]), dz.dtype)
-    # A sum, at the speed of a product.
+    # A sum over rows, written as a product because that is faster.
     d_bias = tf.concat([tf.matmul(ones, d) for d in d_products], 0)
     return dx, d_kernel, d_recurrent, d_bias
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
 def _transposed(matrix: Any) -> Any:
-    """Return a matrix transposed: XLA needs half the time for it."""
+    """Return a matrix transposed; XLA does it in half the time."""
     return tf.transpose(matrix)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
 def _product(dz: Any, kernel: Any) -> Any:
-    """Return dz W.T, (B x T, in), float32: in float32 the large product that XLA is faster at."""
+    """Return dz W.T, (B x T, in), float32: the one large product that is faster in XLA."""
     return tf.matmul(dz, kernel, transpose_b=True)
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
 def _sums_by_id(dz: Any, ids: Any, count: int) -> Any:
-    """Return the sums of the rows dz (B x T, nU) that have the same id: (count, nU), float32."""
+    """Return the sum of the rows of dz (B x T, nU) for each id: (count, nU), float32."""
     return tf.math.unsorted_segment_sum(tf.cast(dz, tf.float32), ids, count)
 
 
@@ -186,7 +186,10 @@ def _flat(groups: Any) -> Any:
 
 
 def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
-    """Cut the rows of a batch into equal groups, one a core if each has the fewest rows or more."""
+    """Split a batch into equal groups of at least ``fewest`` rows if it can, one per core at most.
+
+    Returns the first and the last row (exclusive) of each.
+    """
     most = min(usable_cores(), batch // fewest)
     count = next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
     size = batch // count

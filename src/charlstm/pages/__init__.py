@@ -1,1 +1,1 @@
-"""What a person looks at outside of the terminal: a picture of the losses, a page of HTML."""
+"""Output to look at outside the terminal: the loss plot and the surprisal page."""

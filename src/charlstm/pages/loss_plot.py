@@ -1,4 +1,4 @@
-"""Pictures of a training: its losses as a PNG file. Knows no files and no TensorFlow."""
+"""Plot the losses of a training as a PNG image. Knows no files and no TensorFlow."""
 
 import io
 import logging
@@ -7,16 +7,16 @@ from typing import Any
 from charlstm.run.history import Epoch, best, bits_per_char
 
 SIZE, DOTS = (8.0, 4.5), 120  # inches, dots per inch
-TRAIN, VALID, GREY = "#0072b2", "#d55e00", "#767676"  # told apart without seeing red or green
-MARKED = 40  # so many epochs get a mark each
+TRAIN, VALID, GREY = "#0072b2", "#d55e00", "#767676"  # distinct with red-green colour blindness
+MARKED = 40  # epochs: a longer curve has no markers
 
 
 def loss_png(epochs: list[Epoch]) -> bytes:
-    """Draw the losses of some epochs, nats on the left and bits on the right; return the image.
+    """Return a plot of the losses as a PNG image, with nats on the left and bits on the right.
 
-    The picture is the same whatever the user's settings of matplotlib are.
+    The image does not depend on the user's matplotlib settings.
     """
-    # It warns of a home that cannot be written, and of a font cache that takes time.
+    # Silence warnings about a home folder that is not writable, and about building a font cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,9 +27,9 @@ def loss_png(epochs: list[Epoch]) -> bytes:
         mpl.rcdefaults()
         figure = Figure(SIZE, DOTS, layout="constrained")
         _draw(figure.add_subplot(), epochs)
-        # Above the curves, wherever these go.
+        # Outside the axes, so that it never covers the curves.
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
-        FigureCanvasAgg(figure)  # what savefig draws with
+        FigureCanvasAgg(figure)  # the backend of savefig
         figure.savefig(image, format="png")
     return image.getvalue()
 
@@ -60,7 +60,7 @@ def _draw(axes: Any, epochs: list[Epoch]) -> None:
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per character")
-    # A bit is so many nats.
+    # The functions convert nats to bits, and bits to nats.
     bits = axes.secondary_yaxis("right", functions=(bits_per_char, lambda b: b / bits_per_char(1)))
     bits.set_ylabel("bits per character")
     axes.set_xlim(0.5, max([1, *(e.epoch for e in epochs)]) + 0.5)

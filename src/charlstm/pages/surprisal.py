@@ -1,7 +1,8 @@
-"""A page that shades a text by how much each character surprises the model. Knows no model.
+"""Make a page that shades each character of a text by its surprisal. Knows no model.
 
-One string of HTML that needs nothing else, made of the files beside this module. Of every character
-there is one ``<i>``, shaded by its class; what hovering shows is in a block of JSON.
+The page is a self-contained HTML string, made from the template files next to this module. Each
+character is an ``<i>`` element, and its class sets the shade. The data of the tooltips are in a
+JSON block.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import numpy as np
 from charlstm.text.display import visible
 from charlstm.text.vocabulary import Vocabulary, describe
 
-if TYPE_CHECKING:  # a page needs no TensorFlow
+if TYPE_CHECKING:  # a page does not need TensorFlow
     from charlstm.scoring import Details
 
-DARKEST = 8  # bits; the shades are 0 to 8
-GUESSES = 5  # likeliest characters that hovering shows
+DARKEST = 8  # bits: the darkest shade; there is one shade per bit, from 0
+GUESSES = 5  # most likely characters in a tooltip
 
 
 def surprisal_page(vocabulary: Vocabulary, details: Details, title: str, summary: str) -> str:
-    """Return the page of a text, with a title and a line about the whole text."""
+    """Return the HTML page of a text; ``summary`` is the line below the title."""
     bits = details.nats / math.log(2)
     names = [f"s{shade}" for shade in range(DARKEST + 1)]
     rules = "".join(
@@ -51,9 +52,9 @@ def _file(ending: str) -> str:
 
 
 def _data(vocabulary: Vocabulary, details: Details) -> str:
-    """Return what hovering shows as JSON that no ``</script>`` or ``<!--`` can end.
+    """Return the tooltip data as JSON without ``<``, so that no ``</script>`` can end the block.
 
-    In whole ten-thousandths: that is half the size.
+    Bits and probabilities are integers, in units of 1/10,000, which halves the size.
     """
     bits, probabilities = details.nats / math.log(2), details.probabilities.ravel()
     data = {

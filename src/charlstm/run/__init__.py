@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its weights files, its history; and which run is meant."""
+"""A run on disk: its folder, its weights files and its history; how to find a run."""

@@ -1,6 +1,6 @@
-"""A run folder that one training holds: a new run in the making, or an old one to go on with.
+"""Claim a run folder for one training: to create a run, or to resume one.
 
-Another training that wants the same folder is refused for as long.
+Meanwhile, any other training in the same folder is refused.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from charlstm.files import named_refusal
 from charlstm.run.folder import ANOTHER, LOCK, OUR_FILES, RunFolder
 
 TEMPORARY = re.compile(files.TEMPORARY)  # left behind by a killed process
-PART = ".part"  # a run in the making, within a folder that is there already
+PART = ".part"  # subfolder for an unfinished run, if its folder exists already
 OUR_FOLDERS = {PART, folders.ASIDE, folders.SETTLING}
-# What file systems, desktops and mounts put into any folder.
+# Files that file systems, desktops and mounts put into any folder.
 DROPPINGS = re.compile(
     r"lost\+found|\.nfs[0-9a-fA-F]+|\.DS_Store|\.directory|Thumbs\.db|desktop\.ini"
 )
-# How file systems say that they have no locks.
+# Errors of file systems without locks.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EIO}
 
 Tell = Callable[[str], object]
@@ -34,10 +34,10 @@ def _unheard(_: str) -> None:
 
 
 class NewRun(RunFolder):
-    """A run folder in the making, under a hidden name until it is settled.
+    """A run folder under construction, with a hidden name until ``settle``.
 
-    It is beside its place if there is nothing, or else within the folder that is there, which then
-    stays what it is: a mount point, or the working folder of a shell.
+    It is created next to its place, or inside a folder that exists there already: that folder may
+    be a mount point or the working directory of a shell, and so is kept.
     """
 
     def __init__(self, place: Path, *, overwrite: bool) -> None:
@@ -49,16 +49,16 @@ class NewRun(RunFolder):
 
     @property
     def replaced(self) -> RunFolder:
-        """The run that stands in the place, which need not exist."""
+        """The run that will be replaced, which need not exist."""
         return RunFolder(self._target, self.place)
 
     def take_ids(self, other: RunFolder) -> None:
-        """Take over the id file of another run."""
+        """Link or copy the id file of another run."""
         with self._writing():
             files.link_or_copy(other.ids_path, self.ids_path)
 
     def settle(self) -> None:
-        """Give the folder its name; an older run there goes now, if it may.
+        """Give the folder its final name; this replaces an older run if ``overwrite`` allows it.
 
         Raises CharlstmError if the place has been taken meanwhile.
         """
@@ -73,10 +73,10 @@ class NewRun(RunFolder):
 
 @contextlib.contextmanager
 def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[NewRun]:
-    """Make a run folder that is gone again at the end unless it was settled.
+    """Create a run folder, and remove it at the end unless it was settled.
 
-    ``tell`` hears what a user should know. Raises CharlstmError if the place is taken or cannot be
-    written.
+    ``tell`` is called with notes for the user. Raises CharlstmError if the place is taken or not
+    writable.
     """
     with contextlib.ExitStack() as stack:
         with named_refusal(place, ANOTHER):
@@ -84,7 +84,7 @@ def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[
         check_place(place, overwrite=overwrite)
         if run.inside:
             stack.enter_context(_locked(run.replaced.path, place, tell))
-        elif run.path.is_dir():  # of a training that was killed, or of one that is running
+        elif run.path.is_dir():  # left by a killed training, or used by a running one
             with _locked(run.path, place, tell):
                 pass
         part = run.path
@@ -101,9 +101,9 @@ def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[
 
 @contextlib.contextmanager
 def old_run(place: Path, tell: Tell = _unheard) -> Iterator[RunFolder]:
-    """Open a run to go on with it, and remove what a killed training left half-written.
+    """Open a run to resume it, and remove the temporary files of a killed training.
 
-    Raises CharlstmError if another training runs in it.
+    Raises CharlstmError if another training is using it.
     """
     with _locked(place, place, tell):
         with named_refusal(place, ANOTHER):
@@ -115,9 +115,9 @@ def old_run(place: Path, tell: Tell = _unheard) -> Iterator[RunFolder]:
 
 
 def recover_run(place: Path) -> None:
-    """Make a run whole that a killed training was just replacing: the old one, or the new one.
+    """Restore a run that a killed training was replacing: either the old run or the new one.
 
-    Raises CharlstmError if a training is doing so now.
+    Raises CharlstmError if another training is replacing it now.
     """
     with named_refusal(place, ANOTHER):
         if any((place / name).is_dir() for name in (folders.ASIDE, folders.SETTLING)):
@@ -126,9 +126,9 @@ def recover_run(place: Path) -> None:
 
 
 def check_place(place: Path, *, overwrite: bool) -> list[str]:
-    """Refuse a folder that holds a run, unless it may be replaced, or anything else, always.
+    """Return the names of the run's files in a folder.
 
-    Returns the names of the files of the run. Raises CharlstmError.
+    Raises CharlstmError if it holds a run that may not be overwritten, or any other files.
     """
     with named_refusal(place, ANOTHER):
         if place.exists() and not place.is_dir():
@@ -137,28 +137,30 @@ def check_place(place: Path, *, overwrite: bool) -> list[str]:
         names = [n for n in names if n not in OUR_FOLDERS and not DROPPINGS.fullmatch(n)]
         strange = [n for n in names if not OUR_FILES.fullmatch(n) or (place / n).is_dir()]
     if strange:
-        raise CharlstmError(f"{place}: holds {strange[0]}, which is not part of a run", ANOTHER)
+        raise CharlstmError(f"{place}: contains {strange[0]}, which is not part of a run", ANOTHER)
     names = [name for name in names if name != LOCK]
     if names and not overwrite:
-        raise CharlstmError(f"{place}: holds a run", f"replace it with {{overwrite}}, or {ANOTHER}")
+        hint = f"replace it with {{overwrite}}, or {ANOTHER}"
+        raise CharlstmError(f"{place}: already contains a run", hint)
     return names
 
 
 def _remove(part: Path, parents: list[Path]) -> None:
-    """Remove a folder in the making, if it is still there, and those made for it."""
+    """Remove an unfinished run folder, if it still exists, and the parents created for it."""
     shutil.rmtree(part, ignore_errors=True)
     for folder in parents:
-        with contextlib.suppress(OSError):  # it holds something: then it stays
+        with contextlib.suppress(OSError):  # not empty: keep it
             folder.rmdir()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
-    """Hold the folder for one training; the kernel frees it, whatever ends the process.
+    """Lock the folder for one training; the kernel releases the lock however the process ends.
 
-    Where there are no locks, ``tell`` hears it. Raises CharlstmError if another one has it.
+    ``tell`` is called if the file system has no locks. Raises CharlstmError if another training
+    holds the lock.
     """
-    import fcntl  # not on Windows, where one can still sample
+    import fcntl  # missing on Windows, where sampling still works
 
     lock = folder / LOCK
     with named_refusal(place, ANOTHER):
@@ -169,21 +171,21 @@ def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CharlstmError(
-                f"{place}: another training is running in it", f"wait for its end, or {ANOTHER}"
+                f"{place}: another training is using it", f"wait until it has ended, or {ANOTHER}"
             ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            tell(f"{place}: there are no locks; a second training in it would not be noticed")
+            tell(f"{place}: no file locks here, so a second training in it would go unnoticed")
         yield
     finally:
         os.close(descriptor)
         if made and not _ours(folder):
-            lock.unlink(missing_ok=True)  # the folder is as it was
+            lock.unlink(missing_ok=True)  # leave the folder as it was
 
 
 def _ours(folder: Path) -> bool:
-    """Tell whether a folder has files of a run, beside the lock."""
+    """Return whether a folder has files of a run other than the lock."""
     with contextlib.suppress(OSError):
         return any(OUR_FILES.fullmatch(p.name) and p.name != LOCK for p in folder.iterdir())
     return False

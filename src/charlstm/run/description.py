@@ -1,4 +1,4 @@
-"""What a weights file says of its model: a record <-> JSON, which is read as untrusted input.
+"""The description of a model in its weights file: a record <-> JSON, parsed as untrusted input.
 
 Knows no HDF5.
 """
@@ -20,8 +20,8 @@ from charlstm.options import options
 from charlstm.text.vocabulary import CODE_POINTS, FEWEST, Vocabulary
 
 FORMAT = 1
-DESCRIPTION = "charlstm"  # the name of the JSON, of its checksum too
-RESUME = "resume"  # the key of the position and the states, and the name of their group
+DESCRIPTION = "charlstm"  # dataset that holds the JSON; also the key of its checksum
+RESUME = "resume"  # JSON key of the position and the states; also the group of the states
 STATE_TYPES = {dtype: np.dtype(dtype) for dtype in ("<f4", "<i4", "<i8")}
 STATE_NAME = re.compile(r"[a-z]+/\d+")
 Kind = tuple[np.dtype[Any], tuple[int, ...]]
@@ -29,9 +29,9 @@ Kind = tuple[np.dtype[Any], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Description:
-    """What a weights file says of its model; losses are nats.
+    """The description of a model in its weights file; losses are in nats.
 
-    ``position`` is where a training goes on, in the file that it resumes from.
+    ``position``, in a resume file, is the position in the training from which it continues.
     """
 
     epoch: int
@@ -46,11 +46,11 @@ class Description:
 
 
 class Refused(Exception):  # noqa: N818 - a reason, in words
-    """Why a file is not taken; the caller adds its name."""
+    """Why a file is refused; the caller adds its name."""
 
 
 def to_json(description: Description, states: Mapping[str, Kind]) -> dict[str, Any]:
-    """Return what a file says of its model; ``states`` are the kinds of its states by name."""
+    """Return a description as JSON values; ``states`` has the type and shape of each state."""
     values: dict[str, Any] = {
         "format": FORMAT,
         "epoch": description.epoch,
@@ -68,19 +68,21 @@ def to_json(description: Description, states: Mapping[str, Kind]) -> dict[str, A
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """Return the JSON object that a description is, if its checksum is right.
+    """Parse a description and verify its checksum.
 
     Raises Refused.
     """
     try:
         values = json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number too long, lists in lists
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, an overlong number, deep nesting
         raise Refused("its description is not JSON") from None
     if not isinstance(values, dict):
         raise Refused("its description is not a JSON object")
     version = expect(values, "format", int)
     if version > FORMAT:
-        raise Refused(f"format {version}, written by a newer charlstm; this one reads {FORMAT}")
+        raise Refused(
+            f"format {version} needs a newer charlstm; this version reads format {FORMAT}"
+        )
     if version != FORMAT:
         raise Refused(f"unknown format {version}")
     sums = expect(values, "sha256", dict)
@@ -90,9 +92,9 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any], size: int) -> Description:
-    """Return what a file of ``size`` bytes says of its model.
+    """Return the Description of a file of ``size`` bytes from its JSON values.
 
-    Raises Refused for what no file of ours says.
+    Raises Refused if any value is invalid.
     """
     model, vocabulary = _read_model(values, size)
     position = None
@@ -111,7 +113,7 @@ def from_json(values: dict[str, Any], size: int) -> Description:
 
 
 def state_kinds(values: dict[str, Any]) -> dict[str, Kind]:
-    """Return the types and shapes of the states, by name; none of a file without a position.
+    """Return the type and shape of each state, by name; empty for a file without a position.
 
     Raises Refused.
     """
@@ -127,14 +129,14 @@ def state_kinds(values: dict[str, Any]) -> dict[str, Kind]:
             ):
                 states[name] = STATE_TYPES[dtype], tuple(shape)
             case _:
-                raise Refused(f"its state {name!r} is not described as one")
+                raise Refused(f"its description of the state {name!r} is invalid")
     return states
 
 
 def _read_epoch(values: dict[str, Any]) -> int:
     epoch = expect(values, "epoch", int)
     if not 0 <= epoch <= MAX_EPOCHS:
-        raise Refused(f"its epoch is {reprlib.repr(epoch)}")
+        raise Refused(f"its epoch is out of range: {reprlib.repr(epoch)}")
     return int(epoch)
 
 
@@ -142,7 +144,7 @@ def _read_metrics(values: dict[str, Any]) -> dict[str, float | None]:
     metrics: dict[str, float | None] = expect(values, "metrics", dict)
     for name, value in metrics.items():
         if value is not None and not (isinstance(value, float) and math.isfinite(value)):
-            raise Refused(f"its {reprlib.repr(name)} is {reprlib.repr(value)}, no loss")
+            raise Refused(f"its {reprlib.repr(name)} is {reprlib.repr(value)}, not a finite number")
     return metrics
 
 
@@ -152,7 +154,7 @@ def _read_model(values: dict[str, Any], size: int) -> tuple[ModelConfig, Vocabul
         raise Refused(f"its {model.problem()}")
     characters = expect(values, "vocabulary", str)
     if not FEWEST <= len(characters) <= CODE_POINTS or len(set(characters)) != len(characters):
-        raise Refused("its vocabulary is not two or more distinct characters")
+        raise Refused("its vocabulary is not a string of at least 2 distinct characters")
     return model, Vocabulary(characters)
 
 
@@ -160,35 +162,35 @@ def _read_architecture(values: dict[str, Any], size: int) -> dict[str, Any]:
     known = {item.name: item for item in options(ModelConfig)}
     needed = {name for name, item in known.items() if not item.optional}
     if not needed <= values.keys() <= known.keys():
-        raise Refused(f"its model has {sorted(values)} where {sorted(needed)} belong")
+        raise Refused(f"its model has the keys {sorted(values)} instead of {sorted(needed)}")
     for name, value in values.items():
         problem = known[name].problem(value)
         if problem or (known[name].kind is int and value > size):
-            raise Refused(f"its {name} {problem or 'is larger than the file'}")
+            raise Refused(f"its {name} {problem or 'is too large for the size of the file'}")
     return values
 
 
 def expect(values: dict[str, Any], key: str, kind: type) -> Any:
-    """Return what a description has under a key.
+    """Return the value of a key of a description.
 
-    Raises Refused if that is not of the kind.
+    Raises Refused if it is missing or of another type.
     """
     value = values.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise Refused(f"its description has no {key} that is {kind.__name__}")
+        raise Refused(f"its description has no {key} of type {kind.__name__}")
     return value
 
 
 def seal(description: dict[str, Any]) -> str:
-    """Return the checksum of a description, its own left out."""
+    """Return the checksum of a description, computed without the checksum itself."""
     sums = {name: value for name, value in description["sha256"].items() if name != DESCRIPTION}
     return sha256(json.dumps({**description, "sha256": sums}, sort_keys=True).encode("ascii"))
 
 
 def sha256(content: bytes) -> str:
-    """Return a checksum in hexadecimal."""
+    """Return the SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def _no_constant(name: str) -> float:
-    raise Refused(f"its description has {name} for a number")
+    raise Refused(f"its description contains {name}, which is not valid JSON")

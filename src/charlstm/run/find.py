@@ -1,4 +1,4 @@
-"""Which run or weights file is meant: of those that are named, or under ``checkpoints/``."""
+"""Find a run or a weights file, by the name that the user gives or under ``checkpoints/``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from charlstm.run.folder import RunFolder
 from charlstm.run.weights import Checkpoint
 from charlstm.run.weights_reader import read_checkpoint
 
-HIDDEN = re.compile(r"\..*\.(part|old|tmp)")  # a run in the making, or one put aside
+HIDDEN = re.compile(r"\..*\.(part|old|tmp)")  # an unfinished run, or one put aside
 
 
 def find_weights(named: str | None, epoch: str | None = None) -> Path:
-    """Return the weights file that is meant: of a run folder, a file, or the newest run.
+    """Return the weights file ``named``, or one of a run folder or, by default, the newest run.
 
-    ``epoch`` is best, last or a number; None is the best. Raises CharlstmError if there is none.
+    ``epoch`` is best, last or a number; None is best. Raises CharlstmError if there is no such
+    file.
     """
     if named is None:
         return newest_run().choose(epoch or "best")
@@ -27,18 +28,16 @@ def find_weights(named: str | None, epoch: str | None = None) -> Path:
     if _is_folder(path):
         return RunFolder(path).choose(epoch or "best")
     if epoch:
-        raise CharlstmError(
-            f"{path}: one weights file, so no epoch can be chosen", "leave out {epoch}"
-        )
+        raise CharlstmError(f"{path}: a weights file holds a single epoch", "leave out {epoch}")
     return path
 
 
 def load_checkpoint(named: str | None, epoch: str | None = None) -> tuple[Path, Checkpoint]:
-    """Read the weights file that ``find_weights`` returns, and return its path as well.
+    """Read the weights file that ``find_weights`` returns; return its path and its contents.
 
-    A training that keeps few epochs can remove it between the two: then there is another.
+    If a running training with a limit on kept epochs removes it meanwhile, the search is repeated.
 
-    Raises CharlstmError if there is none, or it is not good.
+    Raises CharlstmError if there is none, or it cannot be read.
     """
     while True:
         path = find_weights(named, epoch)
@@ -50,9 +49,10 @@ def load_checkpoint(named: str | None, epoch: str | None = None) -> tuple[Path, 
 
 
 def find_run(named: str | None) -> RunFolder | Path:
-    """Return the run that is meant, finished or begun, or else a weights file.
+    """Return the run ``named``, or by default the newest, or else the path of a weights file.
 
-    Raises CharlstmError if there is none.
+    A run counts as soon as it has a resume file or an epoch file. Raises CharlstmError if there is
+    none.
     """
     if named is None:
         return newest_run(begun=True)
@@ -61,15 +61,15 @@ def find_run(named: str | None) -> RunFolder | Path:
         return path
     run = RunFolder(path)
     if not run.exists():
-        raise CharlstmError(f"{path}: no run in it")
+        raise CharlstmError(f"{path}: contains no run")
     return run
 
 
 def newest_run(*, begun: bool = False) -> RunFolder:
-    """Return the run under ``checkpoints/`` whose newest epoch file is youngest.
+    """Return the run under ``checkpoints/`` whose last epoch file is the most recent.
 
-    With ``begun``, what a training needs to go on counts as well. Folders that cannot be read are
-    passed over. Raises CharlstmError if no run there has such a file.
+    With ``begun``, resume files count as well. Unreadable folders are ignored. Raises
+    CharlstmError if no run there has such a file.
     """
     with named_reading(RUNS):
         folders = list(RUNS.iterdir()) if RUNS.is_dir() else []
@@ -82,17 +82,17 @@ def newest_run(*, begun: bool = False) -> RunFolder:
                 files += [run.resume_path] if begun and run.resume_path.exists() else []
                 youngest |= {path.stat().st_mtime_ns: run for path in files}
     if not youngest:
-        what = "no run there" if begun else "no run with a finished epoch there"
+        what = "no run found" if begun else "no run with a finished epoch"
         raise CharlstmError(
-            f"{RUNS}/: {what}", "charlstm train makes one, or name a run folder or a weights file"
+            f"{RUNS}/: {what}", "run charlstm train first, or name a run folder or a weights file"
         )
     return youngest[max(youngest)]
 
 
 def _is_folder(path: Path) -> bool:
-    """Tell a run folder from a weights file.
+    """Return whether a path is a folder, rather than a file.
 
-    Raises CharlstmError if there is neither.
+    Raises CharlstmError if it does not exist.
     """
     with named_reading(path):
         if not path.exists():

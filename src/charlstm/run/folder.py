@@ -1,6 +1,6 @@
-"""A run folder on disk: its file names, what is written to it, which of its epochs is meant.
+"""A run folder on disk: its file names, its contents, and the choice of an epoch.
 
-The only room that knows file names in a run folder. Knows no layout of a weights file.
+The only module that knows the file names in a run folder. Knows no layout of a weights file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ OUR_FILES = re.compile(
 )
 Content = TypeVar("Content")
 
-ANOTHER = "choose another with {run}"  # the way out where a folder cannot serve
+ANOTHER = "choose another folder with {run}"  # hint for a folder that cannot be used
 
 
 class RunFolder:
-    """The folder of one training, at ``path``; ``place`` is what a user calls it."""
+    """The folder of one training, at ``path``; messages call it ``place``."""
 
     def __init__(self, path: Path, place: Path | None = None) -> None:
         self.path = path
@@ -45,31 +45,31 @@ class RunFolder:
 
     @property
     def ids_path(self) -> Path:
-        """Where the encoded text belongs."""
+        """The file of the encoded text, which need not exist."""
         return self.path / IDS
 
     def write_config(self, toml: str) -> None:
-        """Keep the options that were really used."""
+        """Write the options of the training."""
         self._write(CONFIG, toml.encode())
 
     def write_corpus(self, identity: dict[str, Any]) -> None:
-        """Keep what tells the text from any other."""
+        """Write the data that identify the text."""
         self._write(CORPUS, json.dumps(identity).encode())
 
     def read_corpus(self) -> Any:
-        """Return what ``write_corpus`` kept, unchecked; None if that cannot be read."""
+        """Return the data of ``write_corpus``, not validated; None if they cannot be read."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
             return json.loads((self.path / CORPUS).read_bytes())
         return None
 
     @property
     def history_path(self) -> Path:
-        """The lines of JSON about steps and epochs, which need not exist."""
+        """The log of steps and epochs, in JSON lines, which need not exist."""
         return self.path / HISTORY
 
     @property
     def config_path(self) -> Path:
-        """Where the options are kept that were really used."""
+        """The file of the training's options."""
         return self.path / CONFIG
 
     def epoch_path(self, epoch: int) -> Path:
@@ -85,97 +85,97 @@ class RunFolder:
 
     @property
     def resume_path(self) -> Path:
-        """The file that a resumed training reads, which need not exist."""
+        """The file from which a training is resumed, which need not exist."""
         return self.path / RESUME
 
     def write_resume(self, checkpoint: Checkpoint) -> None:
-        """Write what a training needs to go on: the commit point of all that was written before."""
+        """Write the resume file; this commits everything that was written before it."""
         with self._writing():
             write_checkpoint(self.resume_path, checkpoint)
 
     def settle(self) -> None:
-        """Give the folder its name, which this one has."""
+        """Do nothing: this folder has its final name already."""
 
     def append_history(self, line: dict[str, Any]) -> None:
-        """Add one line to the history."""
+        """Append one line to the history."""
         with self._writing():
             files.append_line(self.history_path, json.dumps(line, allow_nan=False))
 
     def sync_history(self) -> int:
-        """Make the history survive a power cut; return its length in bytes."""
+        """Make the history survive a power failure; return its length in bytes."""
         with self._writing():
             self.history_path.touch()
             files.sync(self.history_path)
             return self.history_path.stat().st_size
 
     def cut_history(self, length: int) -> None:
-        """Forget what was written to the history after it had this many bytes.
+        """Truncate the history to its first ``length`` bytes.
 
-        Raises CharlstmError if it has fewer.
+        Raises CharlstmError if it is shorter.
         """
         with self._writing():
             self.history_path.touch()
             size = self.history_path.stat().st_size
             if size < length:
                 raise CharlstmError(
-                    f"{self.history_path}: {length:,} bytes belong in it, and it has {size:,}",
-                    "put it back, or start again with {overwrite}",
+                    f"{self.history_path}: has {size:,} bytes, but resuming needs {length:,}",
+                    "restore it, or start again with {overwrite}",
                 )
             files.truncate(self.history_path, length)
         self._finished, self._finished_until = [], 0
 
     def history(self, start: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """Return the whole lines of the history from a byte on, and where they end."""
+        """Return the complete lines of the history from byte ``start`` on, and where they end."""
         lines = list(read_lines(self.history_path, start))
         return [line for line, _ in lines], lines[-1][1] if lines else start
 
     def finished_epochs(self) -> list[Epoch]:
-        """Return what the history says of epochs; only what is new is read."""
+        """Return the finished epochs in the history; each call reads only the lines added since."""
         lines, self._finished_until = self.history(self._finished_until)
         self._finished += epochs(lines)
         return self._finished
 
     def write_picture(self, png: bytes) -> None:
-        """Write the picture of the losses."""
+        """Write the plot of the losses."""
         self._write(PICTURE, png)
 
     def remove_events(self) -> None:
-        """Remove the event files."""
+        """Remove the TensorBoard event files."""
         with self._writing():
             for path in self.path.iterdir():
                 if EVENTS.fullmatch(path.name):
                     path.unlink()
 
     def epochs(self) -> list[int]:
-        """Return the epochs that have a weights file, in order."""
+        """Return the epochs that have a weights file, in ascending order."""
         with named_reading(self.path):
             names = [EPOCH_FILE.fullmatch(path.name) for path in self.path.iterdir()]
         return sorted(int(name[1]) for name in names if name)
 
     def best_epoch(self) -> int:
-        """Return the epoch of the lowest finite validation loss, the earlier of equals.
+        """Return the epoch with the lowest finite validation loss; among equals, the earliest.
 
-        Without validation, the last. Raises CharlstmError if there is no epoch.
+        Without validation, it is the last epoch. Raises CharlstmError if there is no epoch.
         """
         kept = self._epochs_to_choose_from()
         chosen = best(e for e in self.finished_epochs() if e.epoch in kept)
         return kept[-1] if chosen is None else chosen
 
     def epochs_since_best(self) -> int:
-        """Return how many epochs the history has after that of the lowest validation loss."""
+        """Return the number of epochs since validation loss last improved."""
         judged = [e for e in self.finished_epochs() if e.valid_loss is not None]
         chosen = best(judged)
         return 0 if chosen is None else max(e.epoch for e in judged) - chosen
 
     def keep_newest(self, count: int) -> None:
-        """Remove the weights files of all epochs but the newest and the best."""
+        """Remove the weights files of all epochs but the best and the newest ``count``."""
         with self._writing():
             for epoch in self.epochs()[:-count]:
                 if epoch != self.best_epoch():
                     self.epoch_path(epoch).unlink()
 
     def choose(self, epoch: str) -> Path:
-        """Return the weights file of ``best``, ``last`` or an epoch by its number.
+        """Return the weights file of an epoch: ``best``, ``last`` or a number.
 
         Raises CharlstmError if there is none.
         """
@@ -187,24 +187,24 @@ class RunFolder:
         chosen = kept[-1] if epoch == "last" else int(epoch)
         if chosen not in kept:
             raise CharlstmError(
-                f"{self.path}: has no epoch {chosen}", f"there are {', '.join(map(str, kept))}"
+                f"{self.path}: has no epoch {chosen}", f"it has {', '.join(map(str, kept))}"
             )
         return self.epoch_path(chosen)
 
     def exists(self) -> bool:
-        """Tell whether there is something to go on from; raise CharlstmError if that is hidden."""
+        """Return whether there is a run to resume; raise CharlstmError if it cannot be read."""
         with named_reading(self.path):
             return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
     def last_state(self) -> tuple[Checkpoint, str]:
-        """Return the file to go on from, and what is wrong with the resume file if it is another.
+        """Return the state to resume from, and the problem with the resume file, if there is one.
 
-        That is then the newest good epoch's. Raises CharlstmError if there is none.
+        The newest intact epoch file is used then. Raises CharlstmError if there is none.
         """
         return self._last(read_checkpoint)
 
     def last_description(self) -> tuple[Description, str]:
-        """Return what the file of ``last_state`` says of its model; its arrays are not read."""
+        """Return the description of ``last_state``, without reading its arrays."""
         return self._last(read_description)
 
     def _last(self, read: Callable[[Path], Content]) -> tuple[Content, str]:
@@ -215,10 +215,10 @@ class RunFolder:
         for epoch in reversed(self.epochs()):
             with contextlib.suppress(CharlstmError):
                 return read(self.epoch_path(epoch)), problem
-        raise CharlstmError(problem, "there is no good epoch either; start again with {overwrite}")
+        raise CharlstmError(problem, "no epoch file is intact either; start again with {overwrite}")
 
     def history_until(self, epoch: int) -> int:
-        """Return how many bytes the history has up to the line of an epoch or the last before."""
+        """Return the end, in bytes, of the last history line about ``epoch`` or an earlier one."""
         until = 0
         for line, end in read_lines(self.history_path):
             match line:
@@ -227,7 +227,7 @@ class RunFolder:
         return until
 
     def _has_steps_after_the_last_epoch(self) -> bool:
-        """Tell whether the resume file has weights that no epoch file has."""
+        """Return whether the resume file contains steps that no epoch file does."""
         with contextlib.suppress(OSError, CharlstmError):
             times = [self.epoch_path(e).stat().st_mtime_ns for e in self.epochs()[-1:]]
             if self.resume_path.stat().st_mtime_ns > max(times, default=0):
@@ -238,7 +238,7 @@ class RunFolder:
     def _epochs_to_choose_from(self) -> list[int]:
         kept = self.epochs()
         if not kept:
-            raise CharlstmError(f"{self.path}: no finished epoch in it (yet)", "train first")
+            raise CharlstmError(f"{self.path}: contains no finished epoch (yet)", "train first")
         return kept
 
     def _write(self, name: str, content: bytes) -> None:

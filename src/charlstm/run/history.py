@@ -1,4 +1,4 @@
-"""The lines of a run's history: how they are read, what they say."""
+"""Read the history of a run: JSON lines about steps and epochs."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from charlstm.files import named_reading
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch; losses are nats, None where the line has none that is finite."""
+    """One finished epoch; losses are in nats, None if missing or not finite."""
 
     epoch: int
     train_loss: float | None
@@ -23,29 +23,29 @@ class Epoch:
 
 
 def read_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the whole lines of a history from a byte on, and where each ends, in bytes.
+    """Yield the complete lines of a history from byte ``start`` on, and where each ends, in bytes.
 
-    A file that is not there has none. Raises CharlstmError for one that cannot be read.
+    A missing file has no lines. Raises CharlstmError if the file cannot be read.
     """
     with named_reading(path), suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start)
         for text in file:
-            if text.endswith(b"\n"):  # the last one can be in the making
+            if text.endswith(b"\n"):  # the last line may still be incomplete
                 start += len(text)
                 yield parse_line(text.decode("utf-8", "replace")), start
 
 
 def parse_line(text: str) -> dict[str, Any]:
-    """Return what a line of the history says; nothing of one that is cut short or not ours."""
+    """Return the JSON object in a line of the history; empty if it is truncated or invalid."""
     try:
         line = json.loads(text)
-    except (ValueError, RecursionError):  # the last line, while it is being written, or not ours
+    except (ValueError, RecursionError):  # still being written, or not written by charlstm
         return {}
     return line if isinstance(line, dict) else {}
 
 
 def epochs(lines: Iterable[dict[str, Any]]) -> list[Epoch]:
-    """Return what the lines say about epochs."""
+    """Return the finished epochs that the lines record."""
     finished = []
     for line in lines:
         match line:
@@ -59,13 +59,13 @@ def epochs(lines: Iterable[dict[str, Any]]) -> list[Epoch]:
 
 
 def best(finished: Iterable[Epoch]) -> int | None:
-    """Return the epoch of the lowest validation loss, the earlier of equals; None without any."""
+    """Return the earliest epoch with the lowest validation loss; None without validation."""
     losses = [(e.valid_loss, e.epoch) for e in finished if e.valid_loss is not None]
     return min(losses)[1] if losses else None
 
 
 def steps(lines: Iterable[dict[str, Any]]) -> list[tuple[int, int, float]]:
-    """Return (epoch, step, loss) of the lines about steps whose loss is finite."""
+    """Return (epoch, step, loss) for each line about a step with a finite loss."""
     logged = []
     for line in lines:
         match line:
@@ -77,7 +77,7 @@ def steps(lines: Iterable[dict[str, Any]]) -> list[tuple[int, int, float]]:
 
 
 def steps_done(line: dict[str, Any], steps_of_epoch: int) -> int:
-    """Return how many steps of the training were done when a line was written."""
+    """Return the number of steps that the training had done when it wrote a line."""
     match line:
         case {"kind": "step", "epoch": int(epoch), "step": int(step)}:
             return (epoch - 1) * steps_of_epoch + step
@@ -87,7 +87,7 @@ def steps_done(line: dict[str, Any], steps_of_epoch: int) -> int:
 
 
 def bits_per_char(loss: float) -> float:
-    """Return a loss in nats as bits: nats / ln 2."""
+    """Convert a loss from nats to bits: nats / ln 2."""
     return loss / math.log(2)
 
 

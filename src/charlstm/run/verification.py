@@ -1,4 +1,4 @@
-"""Whether all files of a run are whole: every one is read, and held against the others."""
+"""Verify the files of a run: read each one, and check it against the others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from charlstm.text.encoding import stored_ids
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found out about a file: ``problem`` is empty if it is whole."""
+    """The result for one file: ``problem`` is empty if the file is intact."""
 
     name: str
     problem: str
 
 
 def verify(place: RunFolder | Path) -> Iterator[Verdict]:
-    """Read all of a run, or of a weights file, and yield a verdict on each file."""
+    """Read every file of a run, or one weights file, and yield a verdict on each."""
     if isinstance(place, Path):
         yield _verdict(place, partial(read_checkpoint, place))
         return
@@ -54,23 +54,23 @@ def _read_ids(run: RunFolder) -> None:
         raise CharlstmError("corpus.json cannot be read")
     with named_reading(run.ids_path):
         if not stored_ids(run.ids_path, identity):
-            raise CharlstmError("not what corpus.json describes")
+            raise CharlstmError("does not match corpus.json")
 
 
 def _read_history(run: RunFolder) -> None:
-    needed = _history_bytes(run)  # first: a training that runs makes the history longer meanwhile
+    needed = _history_bytes(run)  # read first: a running training extends the history meanwhile
     with named_reading(run.history_path):
         length = run.history_path.stat().st_size
     lines, _ = run.history()
     for number, line in enumerate(lines, 1):
         if not line:
-            raise CharlstmError(f"line {number:,} is no JSON object")
+            raise CharlstmError(f"line {number:,} is not a JSON object")
     if length < needed:
-        raise CharlstmError(f"{length:,} bytes, where the resume file needs {needed:,}")
+        raise CharlstmError(f"has {length:,} bytes, but the resume file needs {needed:,}")
 
 
 def _history_bytes(run: RunFolder) -> int:
-    """Return how long the history was when the state was saved; 0 if nothing says so."""
+    """Return the length of the history, in bytes, when the state was saved; 0 if unknown."""
     try:
         position = read_description(run.resume_path).position or {}
     except CharlstmError:

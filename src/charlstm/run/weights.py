@@ -1,7 +1,7 @@
-"""A weights file: what it holds, its layout, and how it is written. ``weights_reader`` reads it.
+"""A weights file: its contents and layout; writing it. ``weights_reader`` reads it.
 
-The layout is that of Keras's own ``.weights.h5`` files, plus one dataset, ``charlstm``, that
-describes the model in JSON. It is handed arrays, not layers. Knows no run folders.
+The layout is that of Keras's own ``.weights.h5`` files, plus a dataset ``charlstm`` that describes
+the model in JSON. Works on arrays, not layers. Knows no run folders.
 """
 
 import io
@@ -24,9 +24,9 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Checkpoint(Description):
-    """A weights file in memory.
+    """The contents of a weights file.
 
-    ``states`` are, by name, all that a training needs beside the weights to go on from
+    ``states`` are the arrays, by name, that a training needs besides the weights to continue from
     ``position`` as if it had never stopped.
     """
 
@@ -35,7 +35,7 @@ class Checkpoint(Description):
     states: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def described(self) -> Description:
-        """Return all of it but its arrays, which take memory."""
+        """Return the description alone, without the arrays, which take memory."""
         return Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
 
 
@@ -51,7 +51,7 @@ def paths(model: ModelConfig) -> Weights[str]:
 
 
 def layout(model: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Return path -> shape of each weight in the file."""
+    """Return the shape of each weight, by its path in the file."""
     return dict(zip(paths(model), shapes(model, vocab_size), strict=True))
 
 
@@ -72,6 +72,6 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     with h5py.File(image, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, dtype=array.dtype)
-        # A fixed-length string: variable ones live where a damaged file has crashed the library.
+        # Fixed-length: HDF5 stores variable-length strings in a heap; damaged heaps crashed it.
         file.create_dataset(DESCRIPTION, data=np.bytes_(json.dumps(description).encode("ascii")))
     files.replace_file(path, image.getvalue())

@@ -1,4 +1,4 @@
-"""A weights file, read as untrusted input: exactly what its description needs, or refused.
+"""Read a weights file as untrusted input: it must match its description exactly.
 
 Knows no run folders.
 """
@@ -33,16 +33,16 @@ from charlstm.run.weights import Checkpoint, layout, paths
 
 FLOAT32 = np.dtype("<f4")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What HDF5 itself may need for groups and headers, for each dataset and in all.
+# Allowance for HDF5's own groups and headers, per dataset and in total.
 BYTES_PER_DATASET, BYTES_IN_ALL = 4096, 65536
-DESCRIPTION_BYTES = 2**24  # Unicode whole as a vocabulary needs 13 million
+DESCRIPTION_BYTES = 2**24  # a vocabulary of all of Unicode needs 13 million
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a weights file, trusting nothing in it.
+    """Read a weights file and validate all of it.
 
-    Raises CharlstmError for a file that is not ours, cut short, of a newer format, damaged, or
-    whose contents do not fit its own description.
+    Raises CharlstmError for a file that charlstm did not write, that is truncated, damaged or of a
+    newer format, or whose contents do not match its description.
     """
     with _opened(path) as file:
         description, expected, sums = _read_description(file)
@@ -53,15 +53,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         for name, array in arrays.items()
         if name.startswith(f"{RESUME}/")
     }
-    # Not asdict, which would copy what is within.
+    # Not asdict, which would copy nested values.
     values = {item.name: getattr(description, item.name) for item in fields(description)}
     return Checkpoint(**values, weights=weights, states=states)
 
 
 def read_description(path: Path) -> Description:
-    """Read all of a weights file but its arrays, which take long; refuse what is refused above.
+    """Read a weights file without its arrays, which take long.
 
-    Raises CharlstmError.
+    Raises CharlstmError as ``read_checkpoint`` does, except for errors within the arrays.
     """
     with _opened(path) as file:
         description, _, _ = _read_description(file)
@@ -70,37 +70,40 @@ def read_description(path: Path) -> Description:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file that may hold anything; turn what is wrong with it into one line.
+    """Open an untrusted file; turn any error while reading it into a one-line error.
 
     Raises CharlstmError.
     """
     _check_signature(path)
     try:
-        # The driver is named since the environment can name another.
+        # Name the driver: an environment variable can change the default.
         with h5py.File(path, "r", driver="sec2", locking=False) as file:
             yield file
     except Refused as reason:
         raise CharlstmError(f"{path}: {reason}") from None
     except MemoryError:
-        raise CharlstmError(f"{path}: its model is too large for the memory here") from None
-    # What h5py raises for a damaged structure; which of them is an accident of its internals.
+        raise CharlstmError(f"{path}: not enough memory to read its model") from None
+    # h5py raises any of these for a damaged structure, depending on its internals.
     except (OSError, RuntimeError, KeyError, OverflowError) as error:
-        raise CharlstmError(f"{path}: damaged or cut short: {one_line(error)}") from None
+        raise CharlstmError(f"{path}: damaged or truncated: {one_line(error)}") from None
 
 
 def _check_signature(path: Path) -> None:
-    """Refuse what HDF5 need not look at; it also allows other content in front of its own."""
+    """Refuse files that do not start as HDF5; the library would search the file for its signature.
+
+    Raises CharlstmError.
+    """
     with named_reading(path):
-        if not stat.S_ISREG(path.stat().st_mode):  # nothing comes out of a pipe, perhaps for ever
-            raise CharlstmError(f"{path}: not a file")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could block forever
+            raise CharlstmError(f"{path}: not a regular file")
         with path.open("rb") as file:
             start = file.read(len(HDF5_SIGNATURE))
     if start != HDF5_SIGNATURE:
-        raise CharlstmError(f"{path}: not a weights file of charlstm")
+        raise CharlstmError(f"{path}: not a charlstm weights file")
 
 
 def _read_description(file: h5py.File) -> tuple[Description, dict[str, Kind], dict[str, Any]]:
-    """Return the description, the arrays that the file then must hold, and their checksums."""
+    """Return the description, the type and shape of each array it requires, and the checksums."""
     size = file.id.get_filesize()
     values = parse(_description_of(file))
     description = from_json(values, size)
@@ -111,7 +114,7 @@ def _read_description(file: h5py.File) -> tuple[Description, dict[str, Kind], di
     slack = BYTES_IN_ALL + BYTES_PER_DATASET * len(expected)
     slack += file[DESCRIPTION].id.get_type().get_size()
     if not needed <= size <= needed + slack:
-        raise Refused(f"{size:,} bytes do not fit its description, which needs {needed:,}")
+        raise Refused(f"its {size:,} bytes do not fit its description, which needs {needed:,}")
     _check_names(file, {DESCRIPTION, *expected})
     return description, expected, values["sha256"]
 
@@ -121,20 +124,20 @@ def _bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
 
 
 def _description_of(file: h5py.File) -> bytes:
-    """Return the content of the dataset that describes the model."""
+    """Return the contents of the dataset that describes the model."""
     if not isinstance(file.get(DESCRIPTION, getlink=True), h5py.HardLink):
-        raise Refused("an HDF5 file, but not a weights file of charlstm")
+        raise Refused("an HDF5 file, but not a charlstm weights file")
     dataset = file[DESCRIPTION]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape != () or not _is_text(dataset):
         raise Refused("its description is not a string")
     if dataset.id.get_type().get_size() > DESCRIPTION_BYTES:
-        raise Refused("its description is longer than any can be")
+        raise Refused(f"its description is longer than {DESCRIPTION_BYTES:,} bytes")
     _check_storage(dataset, DESCRIPTION)
     return bytes(dataset[()])
 
 
 def _check_names(file: h5py.File, expected: set[str]) -> None:
-    """Refuse all but the expected datasets, hard links only, nothing else below or beside them.
+    """Refuse a file with any dataset missing or unexpected, or with links other than hard links.
 
     Empty groups are allowed where Keras writes them.
     """
@@ -143,7 +146,7 @@ def _check_names(file: h5py.File, expected: set[str]) -> None:
         prefix, group = groups.pop()
         for key in group:
             if not isinstance(key, str):  # h5py returns bytes for a name that is not UTF-8
-                raise Refused("it has a name that is not UTF-8")
+                raise Refused("one of its names is not UTF-8")
             name = prefix + key
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise Refused(f"{name} is a link")
@@ -164,9 +167,9 @@ def _read_array(file: h5py.File, name: str, kind: Kind, checksum: Any) -> NDArra
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise Refused(f"{name} is not an array")
-    # Types are compared inside HDF5: numpy has no equal for every type a file can hold.
+    # Compare types within HDF5: numpy cannot represent every type that a file can hold.
     if dataset.shape != shape or dataset.id.get_type() != h5py.h5t.py_create(dtype):
-        raise Refused(f"{name} is not {dtype} {shape}, which its description needs")
+        raise Refused(f"{name} is not {dtype} {shape}, as its description requires")
     _check_storage(dataset, name)
     array: NDArray[Any] = np.asarray(dataset[()], dtype)
     if sha256(array.tobytes()) != checksum:
@@ -178,14 +181,14 @@ def _read_array(file: h5py.File, name: str, kind: Kind, checksum: Any) -> NDArra
 
 def _is_text(dataset: h5py.Dataset) -> bool:
     kind = dataset.id.get_type()
-    known = (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8)  # h5py fails at others, late
+    known = (h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8)  # h5py fails late on others
     is_string = isinstance(kind, h5py.h5t.TypeStringID)
     return is_string and not kind.is_variable_str() and kind.get_cset() in known
 
 
 def _check_storage(dataset: h5py.Dataset, name: str) -> None:
-    """Refuse storage that could be larger in memory than in the file, or outside of it."""
+    """Refuse datasets that could be larger in memory than in the file, or stored outside it."""
     plist = dataset.id.get_create_plist()
     plain = plist.get_nfilters() == 0 and plist.get_external_count() == 0
     if not plain or plist.get_layout() != h5py.h5d.CONTIGUOUS:
-        raise Refused(f"{name} is not stored plainly")
+        raise Refused(f"{name} is not stored in one uncompressed block")

@@ -1,16 +1,16 @@
-"""What bytes are that are no UTF-8, and how to make a text of them. Knows no file."""
+"""Guess the format of bytes that are not UTF-8, and how to convert them. Opens no files."""
 
 import codecs
 import shlex
 import unicodedata
 
-MARKS = (  # the longer first: UTF-32's begins with UTF-16's
+MARKS = (  # longest first: the UTF-32 mark begins with the UTF-16 mark
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-FORMATS = {  # how a file begins: what it is, and what makes a text of it
+FORMATS = {  # first bytes of a file -> its format, and the command that extracts its text
     b"\x1f\x8b": ("a gzip file", "gunzip -c {} > text.txt"),
     b"PK\x03\x04": ("a zip archive", "unzip -p {} > text.txt"),
     b"BZh": ("a bzip2 file", "bunzip2 -c {} > text.txt"),
@@ -18,12 +18,12 @@ FORMATS = {  # how a file begins: what it is, and what makes a text of it
     b"\x28\xb5\x2f\xfd": ("a zstd file", "zstd -dc {} > text.txt"),
     b"%PDF-": ("a PDF file", "pdftotext {} text.txt"),
     b"\x89HDF\r\n\x1a\n": ("an HDF5 file", ""),
-    b"\x89PNG": ("a picture", ""),
-    b"\x7fELF": ("a program", ""),
+    b"\x89PNG": ("an image", ""),
+    b"\x7fELF": ("an executable", ""),
 }
-FEW = 0.2  # of the bytes beyond ASCII: errors in a text that is UTF-8 but for them
-FEWEST = 16  # bytes beyond ASCII that an encoding can be told from
-CODE_PAGES = {  # what texts still are in, by Python's name: what iconv calls it
+FEW = 0.2  # share of errors among non-ASCII bytes up to which a text counts as UTF-8
+FEWEST = 16  # non-ASCII bytes needed to guess an encoding
+CODE_PAGES = {  # encodings that are still in use: Python's name -> iconv's
     "cp1252": "WINDOWS-1252",
     "cp1250": "WINDOWS-1250",
     "cp1251": "WINDOWS-1251",
@@ -37,33 +37,34 @@ CODE_PAGES = {  # what texts still are in, by Python's name: what iconv calls it
     "euc_kr": "EUC-KR",
 }
 WIDE = ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE")
-SAMPLE = 65536  # bytes that are looked at
+SAMPLE = 65536  # bytes that are examined
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
-MANY, NEARLY_ALL = 0.2, 0.9  # of half of the bytes, of all control characters
-READABLE = 0.95  # of the characters that bytes stand for in the encoding that they have
+MANY, NEARLY_ALL = 0.2, 0.9  # shares: of every other byte; of all control characters
+READABLE = 0.95  # share of readable characters in a text that is decoded correctly
 
 
 def wide_encoding(head: bytes) -> str:
-    """Return the encoding of bytes that are UTF-16 or UTF-32 without a mark; empty if they are not.
+    """Return the encoding of UTF-16 or UTF-32 without a byte order mark; empty for other bytes.
 
-    Such bytes can be valid UTF-8, full of control characters: half of each letter.
+    Such bytes can be valid UTF-8: half of each letter is then a control character.
     """
     head = head[:SAMPLE]
-    if any(head.startswith(start) for start in FORMATS) or not _has_empty_halves(head):
+    starts = [*FORMATS, *(mark for mark, _ in MARKS)]
+    if any(head.startswith(start) for start in starts) or not _has_empty_halves(head):
         return ""
     texts = {name: _decoded(head, name) for name in WIDE}
     readable = [name for name, text in texts.items() if text and _is_readable(text)]
-    # Read in the wrong order, bytes are letters as well, but of scripts from everywhere.
+    # In the wrong byte order the text decodes to letters as well, but from many scripts.
     return min(
         readable, key=lambda n: ("16" in n, len({ord(c) >> 8 for c in texts[n]})), default=""
     )
 
 
 def advice(head: bytes, around: tuple[bytes, bytes], name: str, *, ends: bool) -> str:
-    """Say what a text that is not UTF-8 probably is, and what to type to make it UTF-8.
+    """Say what a file that is not UTF-8 probably is, and which command converts it.
 
-    ``head`` is how it begins, ``around`` what is before the bad byte, and it with what is behind.
-    ``ends``: it ends within a character.
+    ``head`` is the start of the file; ``around`` the bytes before the first invalid byte, and the
+    bytes from there on. ``ends`` is whether the file ends in the middle of a character.
     """
     good, rest = around[0][-SAMPLE:], around[1][:SAMPLE]
     quoted = shlex.quote(name)
@@ -73,22 +74,22 @@ def advice(head: bytes, around: tuple[bytes, bytes], name: str, *, ends: bool) -
     encoding = next((n for mark, n in MARKS if head.startswith(mark)), "") or wide_encoding(head)
     if not encoding and not good.isascii() and _is_mostly_utf8(good + rest):
         drop = f"iconv -c -f UTF-8 -t UTF-8 {quoted} > utf8.txt"
-        return f"all before it is UTF-8: mend that place, or leave out such bytes with: {drop}"
+        return f"the text before it is UTF-8: fix that byte, or drop invalid bytes with: {drop}"
     encoding = encoding or _code_page(rest)
-    cut = "it ends in the middle of a character; if it is not cut short but"
+    cut = "it ends in the middle of a character; if it is not truncated but"
     unless = cut if ends else "if it is"
     return f"{unless} {encoding}, convert it with: {iconv(encoding, name)}"
 
 
 def iconv(encoding: str, name: str) -> str:
-    """Return what to type to make a text UTF-8."""
+    """Return the command that converts a file to UTF-8."""
     return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > utf8.txt"
 
 
 def _has_empty_halves(head: bytes) -> bool:
-    """Tell whether control characters are many, and nearly all at odd or at even places.
+    """Return whether there are many control characters, nearly all at odd or at even offsets.
 
-    Or a byte of each four is a NUL, as in UTF-32.
+    Also True if one byte of every four is NUL, as in UTF-32.
     """
     if any(
         quarter.count(0) >= NEARLY_ALL * len(quarter) > 0 for quarter in (head[::4], head[3::4])
@@ -99,7 +100,7 @@ def _has_empty_halves(head: bytes) -> bool:
 
 
 def _decoded(head: bytes, encoding: str) -> str:
-    """Return what bytes are in an encoding; empty if they are not."""
+    """Return bytes decoded from an encoding; empty if they are not valid in it."""
     width = 4 if "32" in encoding else 2
     try:
         return head[: len(head) // width * width].decode(encoding)
@@ -108,29 +109,29 @@ def _decoded(head: bytes, encoding: str) -> str:
 
 
 def _is_readable(text: str) -> bool:
-    """Tell whether nearly all characters of a text are visible ones or blanks."""
+    """Return whether nearly all characters of a text are printable or whitespace."""
     good = sum(c in "\t\n\r" or unicodedata.category(c)[0] in "LMNPSZ" for c in text)
     return good >= READABLE * len(text)
 
 
 def _is_mostly_utf8(content: bytes) -> bool:
-    """Tell whether few of the bytes beyond ASCII are not UTF-8."""
+    """Return whether few of the non-ASCII bytes are invalid UTF-8."""
     beyond = len(content) - len(content.decode("ascii", "ignore"))
     return content.decode("utf-8", "replace").count("\ufffd") <= FEW * beyond
 
 
 def _code_page(sample: bytes) -> str:
-    """Return the likeliest of the encodings that have a byte, or two, a character."""
+    """Return the most likely one-byte or multibyte encoding, by iconv's name."""
     import logging
 
     from charset_normalizer import from_bytes
 
     likeliest = "cp1252"
-    if sum(byte > 0x7F for byte in sample) >= FEWEST:  # noqa: PLR2004 - beyond ASCII
+    if sum(byte > 0x7F for byte in sample) >= FEWEST:  # noqa: PLR2004 - not ASCII
         logging.getLogger("charset_normalizer").setLevel(logging.ERROR)
         guesses = from_bytes(sample, cp_isolation=list(CODE_PAGES))
         best = guesses.best()
-        # Of two that are as good, or give the same text, the commoner one.
+        # If windows-1252 scores as well, or gives the same text, prefer it: it is more common.
         equal = [g.encoding for g in guesses if best and g.coherence >= best.coherence]
         same = best and sample.decode(likeliest, "replace") == str(best)
         if best and not same and likeliest not in equal:

@@ -1,17 +1,17 @@
-"""A text as it can be shown: on a terminal, in a log, on a page."""
+"""Make a text safe to show on a terminal, in a log or on a page."""
 
 import unicodedata
 
 PICTURES = {point: chr(0x2400 + point) for point in range(32)} | {0x7F: "\u2421"}
-# What turns the direction of a line, which then is shown in another order.
+# Bidirectional controls, which reorder the characters of a line on display.
 TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def visible(text: str) -> str:
-    """Return a text with pictures or escapes for all that a terminal or a page would obey.
+    """Return a text with control pictures or escapes in place of control characters.
 
-    Newlines and tabs stay. A text, or the name of a file, can hold what sets a terminal's title,
-    fills its clipboard, or erases it; and HTML cannot hold all control characters.
+    Newlines and tabs stay. In a text or a file name, control sequences could set the terminal's
+    title, fill its clipboard or erase it; and HTML does not allow all control characters.
     """
     return text if text.isprintable() else "".join(map(_visible, text))
 

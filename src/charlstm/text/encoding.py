@@ -1,6 +1,7 @@
-"""The id file: a text encoded on disk, memory-mapped; which part of it is for validation.
+"""The id file: an encoded text on disk, memory-mapped; the split into training and validation.
 
-Neither a text nor its ids are ever whole in memory. Knows no Keras and no run folders.
+The text and its ids are streamed; neither is ever held in memory as a whole. Knows neither Keras
+nor run folders.
 """
 
 import math
@@ -23,8 +24,8 @@ from charlstm.text.vocabulary import CODE_POINTS, FEWEST, Vocabulary, code_point
 class Corpus:
     """An encoded text.
 
-    ``counts[i]`` is how often the character with id ``i`` occurs; ``ids`` has shape (N,) and
-    stays on disk.
+    ``counts[i]`` is the number of occurrences of the character with id ``i``; ``ids`` has shape
+    (N,) and stays on disk.
     """
 
     vocabulary: Vocabulary
@@ -35,7 +36,7 @@ class Corpus:
     ids: Ids
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this text from any other, for JSON."""
+        """Return the data that identify this text, for JSON."""
         return {
             "size": self.size,
             "mtime_ns": self.mtime_ns,
@@ -55,12 +56,12 @@ def encode(
 ) -> Corpus:
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
-    The text is read twice: for its vocabulary, then to encode it. ``advance`` is told of every
-    piece how many bytes it has, in both readings. The vocabulary also gets the characters of
+    The text is read twice: for its vocabulary, then to encode it. ``advance`` is called with the
+    size of each chunk in bytes, in both passes. The vocabulary also gets the characters of
     ``extra``.
 
-    Raises CharlstmError for a text that is not UTF-8, empty, of a single distinct character, or
-    that changes meanwhile. OSError, from writing, passes: the caller knows the folder.
+    Raises CharlstmError for a text that is not UTF-8, is empty, has only one distinct character,
+    or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
     size, mtime_ns = text.stamp()
     reader = Reader(text, size, advance)
@@ -83,20 +84,18 @@ def encode(
 
 
 def odd_line_ends(corpus: Corpus) -> str:
-    """Say that the lines of a text end as few programs expect; empty if they do not."""
+    """Warn of line endings that few programs expect; empty if there are none."""
     counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
     returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
     if returns and not newlines:
-        return (
-            "its lines end with a carriage return alone, as on the old Mac; tr '\\r' '\\n' mends it"
-        )
+        return "its lines end in CR alone, as on the classic Mac; tr '\\r' '\\n' converts them"
     if returns and returns != newlines:
-        return "its lines end in two ways, with and without a carriage return; tr -d '\\r' mends it"
+        return "it mixes CRLF and LF line endings; tr -d '\\r' makes all of them LF"
     return ""
 
 
 def _count(reader: Reader) -> NDArray[np.int64]:
-    """Return how often each code point occurs, shape (CODE_POINTS,)."""
+    """Return the number of occurrences of each code point, shape (CODE_POINTS,)."""
     totals = np.zeros(CODE_POINTS, np.int64)
     for points in reader.code_points():
         counted = np.bincount(points)
@@ -105,23 +104,23 @@ def _count(reader: Reader) -> NDArray[np.int64]:
 
 
 def _vocabulary(name: str, totals: NDArray[np.int64], extra: str) -> Vocabulary:
-    """Return the vocabulary of a text in which code points occur so often, and of ``extra``.
+    """Return the vocabulary of a text with these counts of code points, plus ``extra``.
 
-    Raises CharlstmError for a text in which there is nothing to learn.
+    Raises CharlstmError for a text with fewer than two distinct characters.
     """
     present = np.flatnonzero(totals)
     if len(present) < FEWEST:
-        what = f"only {chr(present[0])!r}, over and over" if len(present) else "empty"
+        what = f"{chr(present[0])!r} is its only character" if len(present) else "empty"
         raise CharlstmError(f"{name}: {what}", "there is nothing to learn from it")
     return Vocabulary("".join(sorted({*map(chr, present), *extra})))
 
 
 def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") -> Corpus | None:
-    """Return the corpus that an earlier encoding left, if it is of this text and whole, or None.
+    """Return the corpus of an earlier encoding, or None if it is damaged or of another text.
 
-    ``identity`` is what ``Corpus.identity`` gave, read back from a file that may hold anything. A
-    text with another time of change, or without one, must have the same SHA-256. ``extra`` are the
-    characters that the vocabulary must have beside those of the text; None: any.
+    ``identity`` is the value of ``Corpus.identity``, read from an untrusted file. If the
+    modification time differs or is unknown, the SHA-256 must match. ``extra`` are the characters
+    that the vocabulary must have besides those of the text; with None, any are accepted.
     """
     stamp = text.stamp()
     match identity:
@@ -139,7 +138,10 @@ def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") 
 
 
 def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
-    """Return the ids in a file, memory-mapped, if they are those that an identity describes."""
+    """Return the vocabulary and the memory-mapped ids of a file, or None if they do not match.
+
+    ``identity`` describes the expected ids.
+    """
     match identity:
         case {"vocabulary": str(characters), "counts": list(counts)} if (
             list(characters) == sorted(set(characters)) and len(characters) >= FEWEST
@@ -157,7 +159,10 @@ def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
 
 
 def is_unchanged(text: Text, identity: Any) -> bool:
-    """Tell whether a text is the one that had an identity; it is read only if its times differ."""
+    """Return whether a text matches an identity; it is read only if its modification time differs.
+
+    ``identity`` is as in ``reuse``.
+    """
     stamp = text.stamp()
     match identity:
         case {"size": int(size), "mtime_ns": int(mtime)} if mtime and (size, mtime) == stamp:
@@ -166,7 +171,7 @@ def is_unchanged(text: Text, identity: Any) -> bool:
 
 
 def is_of(text: Text, identity: Any) -> bool:
-    """Tell, by its SHA-256, whether a text is the one that had an identity, as ``reuse`` has it."""
+    """Return whether a text matches an identity by its SHA-256; ``identity`` is as in ``reuse``."""
     match identity:
         case {"size": int(size), "sha256": str(sha256), "vocabulary": str()}:
             stamp = text.stamp()
@@ -179,50 +184,49 @@ def is_of(text: Text, identity: Any) -> bool:
 
 
 def _has_exactly(characters: str, counts: list[int], extra: str | None) -> bool:
-    """Tell whether the vocabulary is exactly the text's characters plus ``extra``."""
+    """Return whether the vocabulary is exactly the text's characters plus ``extra``."""
     present = {character for character, count in zip(characters, counts, strict=True) if count}
     return extra is None or present | set(extra) == set(characters)
 
 
 def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
-    """Cut ids into the first floor(N x (1 - validation)) for training and the rest.
+    """Split ids into the first floor(N x (1 - validation)), for training, and the rest.
 
     The fraction is taken as written: 0.1 is one tenth, not the nearest binary fraction.
 
-    Raises CharlstmError if that leaves fewer than ``needed`` for training, or a validation part
-    in which there is nothing to predict.
+    Raises CharlstmError if that leaves fewer than ``needed`` ids for training, or a single id for
+    validation, which needs two.
     """
     share = 1 - Fraction(repr(validation))
     first = training_characters(len(ids), validation)
     if first < needed:
         raise CharlstmError(
-            f"{len(ids):,} characters are too few: one step needs {needed:,}, so with "
-            f"{validation:g} of them for validation the text must have "
-            f"{math.ceil(needed / share):,}",
-            "use a longer one, or reduce {batch_size}, {sequence_length} or {validation}",
+            f"{len(ids):,} characters are too few: one step needs {needed:,}, so with a validation "
+            f"fraction of {validation:g} the text must have {math.ceil(needed / share):,}",
+            "use a longer text, or reduce {batch_size}, {sequence_length} or {validation}",
         )
     if len(ids) - first == 1:
         raise CharlstmError(
-            f"{validation:g} leaves 1 character, which has nothing to predict",
-            "use a larger share, or 0",
+            f"{validation:g} leaves 1 character for validation, which needs at least 2",
+            "use a larger fraction, or 0",
             option="validation",
         )
     return ids[:first], ids[first:]
 
 
 def training_characters(count: int, validation: float) -> int:
-    """Return how many of so many characters are for training."""
+    """Return the number of training characters in a text of ``count`` characters."""
     return math.floor(count * (1 - Fraction(repr(validation))))
 
 
 def only_in(part: Ids, corpus: Corpus) -> str:
-    """Return the characters that the corpus has in this part and nowhere else."""
+    """Return the characters that occur in ``part`` of the corpus and nowhere else in it."""
     counts = np.array(_counts(part, len(corpus.vocabulary)))
     return corpus.vocabulary.decode(np.flatnonzero((counts > 0) & (counts == corpus.counts)))
 
 
 def _counts(ids: Ids, vocab_size: int) -> list[int]:
-    """Return how often each id occurs; empty if there is one that no vocabulary entry has."""
+    """Return the number of occurrences of each id; empty if an id is outside the vocabulary."""
     counts = np.zeros(vocab_size, np.int64)
     for start in range(0, len(ids), CHUNK_BYTES):
         counted = np.bincount(ids[start : start + CHUNK_BYTES], minlength=vocab_size)

@@ -1,4 +1,4 @@
-"""Where the lines of a text begin among the ids that are kept of it. Knows no file."""
+"""Where each line of a text begins in its ids, of which some may be skipped. Opens no files."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ NEWLINE = 0x0A
 
 
 class Lines:
-    """The lines of a text as it is read, also those of which nothing is kept."""
+    """The line starts of a text, collected as it is read; lines without any known id count too."""
 
     def __init__(self) -> None:
         self._ends: list[NDArray[np.intp]] = []
         self._kept = 0  # ids so far
-        self._open = False  # whether something is behind the last line end
+        self._open = False  # whether any text follows the last newline
 
     def follow(self, points: NDArray[np.unsignedinteger], known: NDArray[np.bool_]) -> None:
-        """Take note of code points, and of which of them are kept."""
+        """Read the next code points; ``known`` marks those that are kept as ids."""
         newlines = np.flatnonzero(points == NEWLINE)
         self._ends.append(self._kept + np.cumsum(known)[newlines])
         self._kept += int(known.sum())
@@ -23,6 +23,6 @@ class Lines:
             self._open = bool(points[-1] != NEWLINE)
 
     def starts(self) -> NDArray[np.intp]:
-        """Return where each line begins, as an index of the ids that are kept."""
+        """Return the start of each line, as an index into the kept ids."""
         starts = np.concatenate([np.zeros(1, np.intp), *self._ends])
         return starts if self._open or len(starts) == 1 else starts[:-1]

@@ -1,4 +1,4 @@
-"""A text as a model reads it: its ids, and what the vocabulary does not have."""
+"""Read a text for a model: its ids, and its characters outside the vocabulary."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,21 +11,21 @@ from charlstm.text.lines import Lines
 from charlstm.text.source import CodePoints, Ids, Reader, Text
 from charlstm.text.vocabulary import Vocabulary, describe
 
-LISTED = 8  # characters that are named of those that a model does not know
+LISTED = 8  # unknown characters that a message names
 
 
 class Reading:
-    """One reading of a text for a model: its ids, and what the vocabulary does not have."""
+    """One pass over a text: its ids, and its characters outside the vocabulary."""
 
     def __init__(self, text: Text, vocabulary: Vocabulary, lines: Lines | None = None) -> None:
         self._text = text
         self._vocabulary = vocabulary
         self._lines = lines
-        self._unseen: dict[str, int] = {}  # where each is first, from 1
+        self._unseen: dict[str, int] = {}  # character -> first position, from 1
         self.skipped = 0
 
     def ids(self) -> Iterator[Ids]:
-        """Yield the ids in pieces, without characters that have none.
+        """Yield the ids in chunks, without unknown characters.
 
         Raises CharlstmError for a text that is not UTF-8.
         """
@@ -47,9 +47,9 @@ class Reading:
             self._unseen.setdefault(chr(point), position + int(where))
 
     def account(self, unknown: str) -> str:
-        """Say what had to be left out of what was read; empty if nothing was.
+        """Return a note on the unknown characters that were skipped; empty if there were none.
 
-        ``unknown`` is error or skip. Raises CharlstmError at error.
+        ``unknown`` is error or skip. Raises CharlstmError if there were any and it is error.
         """
         if not self.skipped:
             return ""
@@ -57,18 +57,20 @@ class Reading:
         shown = ", ".join(f"{describe(c)} at character {at:,}" for c, at in first)
         if len(self._unseen) > LISTED:
             shown += f" and {len(self._unseen) - LISTED:,} others"
-        listed = f"what the model has never seen: {shown}"
+        listed = f"outside the vocabulary: {shown}"
         if unknown == "error":
             raise CharlstmError(
-                f"{self._text.name}: it has {listed}", "leave it out, or say {unknown} skip"
+                f"{self._text.name}: has characters {listed}", "remove them, or use {unknown} skip"
             )
-        return f"{self._text.name}: left out {self.skipped:,} of {listed}"
+        characters = "character" if self.skipped == 1 else "characters"
+        return f"{self._text.name}: skipped {self.skipped:,} {characters} {listed}"
 
 
 def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> tuple[NDArray[np.int32], str]:
-    """Return all ids of a text, shape (N,), and what had to be left out of it.
+    """Return all ids of a text, shape (N,), and a note on the characters that were skipped.
 
-    Raises CharlstmError for a text that is not UTF-8, or, at error, has unknown characters.
+    Raises CharlstmError for a text that is not UTF-8, or, if ``unknown`` is error, for one with
+    unknown characters.
     """
     reading = Reading(text, vocabulary)
     ids = np.concatenate([np.zeros(0, np.int32), *reading.ids()], dtype=np.int32)

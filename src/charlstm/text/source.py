@@ -1,6 +1,6 @@
-"""Opening and decoding a text, and saying what is wrong with it where.
+"""Open and decode a text, and report what is wrong with it and where.
 
-The only room that reads texts. Knows no files of ours.
+The only module that reads texts. Knows none of the program's own files.
 """
 
 import codecs
@@ -31,13 +31,13 @@ BYTE_ORDER_MARK = 0xFEFF
 
 @dataclass(frozen=True)
 class Text:
-    """An open text; to be encoded, its bytes must be such that they can be read twice."""
+    """An open text; to encode it, its stream must be seekable."""
 
     name: str
     stream: BinaryIO
 
     def stamp(self) -> tuple[int, int]:
-        """Return size in bytes and time of the last change in nanoseconds (0 if in memory)."""
+        """Return the size in bytes and the modification time in nanoseconds (0 if in memory)."""
         if isinstance(self.stream, io.BytesIO):
             return len(self.stream.getbuffer()), 0
         status = os.fstat(self.stream.fileno())
@@ -45,13 +45,13 @@ class Text:
 
 
 def open_text(path: str) -> Text:
-    """Open a text file.
+    """Open a text file that can be read twice.
 
-    Raises CharlstmError where there is none that can be read twice.
+    Raises CharlstmError if there is none.
     """
     if path == "-":
         raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
-    # Before it is opened: to open a pipe that nobody writes to takes for ever.
+    # Check before opening: to open a pipe without a writer would block forever.
     with suppress(OSError):
         if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
             raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
@@ -59,20 +59,20 @@ def open_text(path: str) -> Text:
 
 
 def open_once(path: str) -> Text:
-    """Open a text that is read once: any file, or, for ``-``, standard input.
+    """Open a text to be read once: any file, or standard input for ``-``.
 
-    Raises CharlstmError where there is none.
+    Raises CharlstmError if it cannot be opened.
     """
     try:
         return Text(path, open(0, "rb", closefd=False) if path == "-" else Path(path).open("rb"))
     except IsADirectoryError:
-        raise CharlstmError(f"{path}: a directory", "name a text file in it") from None
+        raise CharlstmError(f"{path}: is a directory", "name a text file in it") from None
     except OSError as error:
         raise CharlstmError(f"{path}: {error.strerror}") from None
 
 
 def demo_text() -> Text:
-    """Return the text that every Python carries: the pages of its ``help()``, by name."""
+    """Return a text that comes with Python: the topics of its ``help()``, sorted by name."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))
@@ -80,14 +80,17 @@ def demo_text() -> Text:
 
 
 def text_in_memory(name: str, content: str) -> Text:
-    """Return a text that is no file: it gets a byte order mark to lose, and keeps its own."""
+    """Return a text from a string.
+
+    Reading drops one leading byte order mark, so one is added: a mark in ``content`` is kept.
+    """
     return Text(name, io.BytesIO(content.encode("utf-8-sig")))
 
 
 class Reader:
-    """One reading of a text, from its start to the size it had when it was opened.
+    """One pass over a text, from its start to ``size``, in bytes.
 
-    Without a size, of a text that is read once, to its end.
+    If ``size`` is None, the text is read once, from the current position to its end.
     """
 
     def __init__(
@@ -98,21 +101,24 @@ class Reader:
         self._advance = advance
         self._digest = hashlib.sha256()
         self._head = b""
-        self._lines = self._columns = 0  # before this chunk
+        self._lines = self._columns = 0  # before the current chunk
 
     def sha256(self) -> str:
-        """Return the SHA-256 of what was read."""
+        """Return the SHA-256 of the bytes read so far."""
         return self._digest.hexdigest()
 
     def read(self) -> None:
-        """Read for the digest alone."""
+        """Read all of the text, for its SHA-256 alone."""
         for _ in self._chunks():
             pass
 
     def code_points(self) -> Iterator[CodePoints]:
-        """Yield the code points in pieces of any length; a byte order mark is dropped."""
+        """Yield the code points in chunks of any length; a leading byte order mark is dropped.
+
+        Raises CharlstmError for a text that is not UTF-8, cannot be read, or has become shorter.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")()
-        offset, first = 0, True  # of the chunk, in the text; of the points
+        offset, first = 0, True  # offset of the chunk; whether no code points were yielded yet
         for chunk in self._chunks():
             pending = len(decoder.getstate()[0])
             if not offset:
@@ -131,12 +137,12 @@ class Reader:
         self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
 
     def _look_at(self, chunk: bytes) -> None:
-        """Refuse a text that could be read as UTF-8 and is none."""
+        """Refuse UTF-16 or UTF-32 without a byte order mark, which can be valid UTF-8."""
         self._head = chunk[:SAMPLE]
         encoding = wide_encoding(self._head)
         if encoding:
-            problem = f"{self._text.name}: not UTF-8 but {encoding} without a mark"
-            raise CharlstmError(problem, f"use: {iconv(encoding, self._text.name)}")
+            problem = f"{self._text.name}: not UTF-8 but {encoding} without a byte order mark"
+            raise CharlstmError(problem, f"convert it with: {iconv(encoding, self._text.name)}")
 
     def _chunks(self) -> Iterator[bytes]:
         left = math.inf if self._size is None else self._size
@@ -171,12 +177,12 @@ class Reader:
             ) from None
 
     def _follow(self, newlines: int, last: int, length: int) -> None:
-        """Take note of the line and column behind a chunk whose ``last`` newline is there."""
+        """Update line and column; ``last`` is the index of the chunk's last newline."""
         self._lines += newlines
         self._columns = length - last - 1 if newlines else self._columns + length
 
     def _place(self, before: bytes) -> str:
-        """Return line and column behind the bytes ``before`` of a chunk."""
+        """Return the line and column that follow the bytes ``before`` of the current chunk."""
         text = before.decode("utf-8", "replace")
         newlines = text.count("\n")
         column = len(text) - text.rfind("\n") - 1 if newlines else self._columns + len(text)
@@ -184,7 +190,7 @@ class Reader:
 
 
 def changed(name: str) -> CharlstmError:
-    """Return the error of a text that is not the same when it is read again."""
+    """Return the error for a text that changed while it was being read."""
     return CharlstmError(
-        f"{name}: changed while it was read", "start again when nothing writes to it"
+        f"{name}: changed while it was being read", "try again when nothing is writing to it"
     )

@@ -1,4 +1,4 @@
-"""Characters <-> ids. Knows no files."""
+"""Characters <-> ids. Opens no files."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST = 2  # characters of a vocabulary: a choice needs two
+FEWEST = 2  # characters of a vocabulary: with one there is nothing to predict
 CODE_POINTS = 0x110000  # one more than the highest code point of Unicode
 
 
@@ -28,7 +28,7 @@ class Vocabulary:
 
     @cached_property
     def table(self) -> NDArray[np.unsignedinteger]:
-        """Ids by code point, shape (CODE_POINTS,); 0 for characters that have none."""
+        """Ids by code point, shape (CODE_POINTS,); 0 for unknown characters."""
         table = np.zeros(CODE_POINTS, self.id_dtype)
         table[code_points(self.characters)] = np.arange(len(self))
         return table
@@ -36,22 +36,22 @@ class Vocabulary:
     def look_up(
         self, points: NDArray[np.unsignedinteger]
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
-        """Return the ids of code points, shape (N,), and which of them really have one."""
+        """Return the ids of code points and whether each is in the vocabulary, both (N,)."""
         ids = self.table.take(points)
         return ids, code_points(self.characters)[ids] == points
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """Return the ids of a text that has no other characters, shape (N,)."""
+        """Return the ids of a text without unknown characters, shape (N,)."""
         ids, known = self.look_up(code_points(text))
         assert known.all()
         return ids.astype(np.int32)
 
     def opening(self) -> str:
-        """Return what a text without a prime goes on from: a newline, or the first character."""
+        """Return the default prime: a newline, or else the first character."""
         return "\n" if "\n" in self.characters else self.characters[0]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text that has these ids."""
+        """Return the text of these ids."""
         return "".join(self.characters[i] for i in ids)
 
 
@@ -61,7 +61,7 @@ def code_points(text: str) -> NDArray[np.uint32]:
 
 
 def describe(character: str) -> str:
-    r"""Show one character so that it can be recognised in a line of any terminal.
+    r"""Return a description of one character that is readable on any terminal.
 
     Example: ``'é' (U+00E9)``; ``'\n' (U+000A)``; ``COMBINING ACUTE ACCENT (U+0301)``.
     """

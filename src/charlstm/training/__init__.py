@@ -1,4 +1,4 @@
-"""What changes weights. Its verb is ``start``: a request -> a training, which then runs."""
+"""Training. The entry point is ``start``: a request -> a training that is ready to run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from charlstm.training.settings import Hooks, Request
 
-if TYPE_CHECKING:  # for real only when a training starts: numpy, TensorFlow
+if TYPE_CHECKING:  # imported only when a training starts: it imports numpy and TensorFlow
     from charlstm.training.loop import Training
 
 
 def start(request: Request, hooks: Hooks = Hooks()) -> Training:  # noqa: B008 - it is frozen
-    """Return a training that is ready to run: a new one, or one that goes on; close it at the end.
+    """Return a training that is ready to run, new or resumed; the caller must close it.
 
-    Raises CharlstmError for options, a text, a folder or a device that it cannot have.
+    Raises CharlstmError if the options, the text, the folder or the device cannot be used.
     """
     import contextlib
 

@@ -1,4 +1,4 @@
-"""What tells time, and what computes: kept apart from all that a repeated run must repeat."""
+"""Elapsed time and software versions, kept apart from data that a repeated run must reproduce."""
 
 import platform
 from datetime import UTC, datetime
@@ -11,17 +11,20 @@ from charlstm.version import __version__
 
 
 class Clock:
-    """The time that a training has taken, ``seconds`` of it before now."""
+    """The elapsed time of a training, which has taken ``seconds`` so far."""
 
     def __init__(self, seconds: float) -> None:
         self._start = monotonic() - seconds
 
     def seconds(self) -> float:
-        """Return how long the training has taken."""
+        """Return the elapsed time in seconds."""
         return round(monotonic() - self._start, 3)
 
     def record(self, characters: int, since: float) -> dict[str, Any]:
-        """Return what the history says of time, of so many characters trained since a moment."""
+        """Return the time fields of a history line; ``since`` is the elapsed time to count from.
+
+        ``characters`` is the number of characters trained on since then.
+        """
         now = self.seconds()
         return {
             "seconds": now,
@@ -31,7 +34,7 @@ class Clock:
 
 
 def versions() -> dict[str, str]:
-    """Return what computes: with the same of all of these, the same numbers come out."""
+    """Return software versions and hardware: if all are equal, a repeated run is bit-identical."""
     return {
         "charlstm": __version__,
         "keras": keras.__version__,

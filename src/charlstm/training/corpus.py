@@ -1,4 +1,4 @@
-"""The encoded text of a run: what the run has, what the run that it replaces has, or made now."""
+"""The encoded text of a run: reused from it or from the run that it replaces, or encoded now."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,13 @@ from charlstm.text.encoding import Corpus, encode, is_of, reuse
 from charlstm.text.source import Text
 from charlstm.training.settings import free_folder
 
-Advance = Callable[[int], object]  # is told of so many more bytes that were read
+Advance = Callable[[int], object]  # called with the number of bytes just read
 
 
 def corpus_of_new_run(text: Text, run: NewRun, extra: str, advance: Advance) -> Corpus:
-    """Return the ids of a text; its vocabulary has the characters of ``extra``, too.
+    """Return the ids of a text; its vocabulary also gets the characters of ``extra``.
 
-    Raises CharlstmError for a text that cannot be learned from.
+    Raises CharlstmError for a text that cannot be trained on.
     """
     with named_refusal(run.place, ANOTHER):
         replaced = run.replaced
@@ -31,16 +31,16 @@ def corpus_of_new_run(text: Text, run: NewRun, extra: str, advance: Advance) -> 
 
 
 def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
-    """Return the ids that a run has of its text, made anew if they are lost or damaged.
+    """Return the ids stored in a run; encode its text again if they are lost or damaged.
 
-    Raises CharlstmError if the run has those of another text.
+    Raises CharlstmError if the run was started with another text.
     """
     identity = run.read_corpus()
     with named_refusal(run.place, ANOTHER):
         corpus = reuse(text, run.ids_path, identity, extra=None)
         if not corpus and not is_of(text, identity):
             raise CharlstmError(
-                f"{text.name}: not the text that the run in {run.path} was begun with, or its "
+                f"{text.name}: the run in {run.path} was started with another text, or its "
                 f"corpus.json is damaged ({free_folder(Path(text.name))} is free)",
                 "train another run with {run}, or start again with {overwrite}",
             )

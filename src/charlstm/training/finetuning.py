@@ -1,4 +1,4 @@
-"""The weights of a trained model, fitted to the vocabulary of another text. Knows no files."""
+"""The weights of a trained model, adapted to the vocabulary of another text. Knows no files."""
 
 from dataclasses import replace
 
@@ -10,11 +10,11 @@ from charlstm.text.vocabulary import Vocabulary
 
 
 def fit(checkpoint: Checkpoint, vocabulary: Vocabulary) -> Weights[Array]:
-    """Return the weights for a vocabulary that has all characters of the checkpoint's, and more.
+    """Return the weights for a vocabulary that contains all characters of the checkpoint's.
 
-    Rows of the first kernel (V, nU) and columns of the last (U, V) move with their characters. A
-    character that is new is read as the mean of the others, and is as unlikely as the unlikeliest
-    of them is by its bias alone.
+    Rows of the first kernel (V, nU) and columns of the dense kernel (U, V) move with their
+    characters. A new character gets the mean of the old rows as its row, a column of zeros, and
+    the smallest of the old biases.
     """
     old = checkpoint.weights
     first, *others = old.layers

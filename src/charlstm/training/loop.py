@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, saves, history; yields reports.
+"""The training loop: run steps, validate, save, append to the history, and yield reports.
 
 Knows no gradients, no command line and no terminal.
 """
@@ -19,6 +19,7 @@ from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import Corpus
 from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
+from charlstm.training.advice import advice
 from charlstm.training.clock import Clock
 from charlstm.training.position import Position, Reason, finished
 from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
@@ -27,16 +28,14 @@ from charlstm.training.schedule import Schedule
 from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
 from charlstm.training.views import Views
 
-FAR = 1.5  # times the loss of a uniform model: no beginning is as bad, and no rare epoch
-
 
 @dataclass(frozen=True)
 class Training:
-    """A training, complete: what learns, from what, where it is written, where it goes on.
+    """A training that is ready to run: model, text, run folder, device and starting position.
 
-    ``at`` is the position it begins from: the trainer has the weights and states of it already.
-    ``stopped`` tells that it shall end soon; ``notes`` are what a user should know before.
-    ``resources`` are let go of by ``close``.
+    ``at`` is the starting position; the trainer already has its weights and states. ``stopped``
+    returns True when the training should save and end. ``notes`` are shown to the user first.
+    ``close`` releases ``resources``.
     """
 
     model: ModelConfig
@@ -55,27 +54,27 @@ class Training:
 
     @property
     def config(self) -> TrainConfig:
-        """The options of the training, as they are used."""
+        """The options in effect: ``precision`` is resolved, so it is never auto."""
         return self.trainer.config
 
     @property
     def finished(self) -> Reason | None:
-        """Why nothing is left to train from where it begins; None if there is something."""
+        """Why nothing is left to train at the starting position; None if something is left."""
         return finished(self.at, self.config, self.windows.steps, self.run_folder)
 
     def run(self) -> Iterator[Report]:
-        """Train, write an epoch file after each epoch, keep the history, and report.
+        """Train: write an epoch file after each epoch, append to the history, and yield reports.
 
-        A run gets its place when its first step is done: what fails before that leaves no trace.
-        What a resumed training needs is written before the first step, every ``save_minutes``, at
-        each epoch's end, and when ``stopped`` tells to stop.
+        A new run folder gets its final name after the first step, so an earlier failure leaves no
+        trace. The resume file is written before the first step, every ``save_minutes``, after each
+        epoch, and when ``stopped`` returns True.
 
-        Raises CharlstmError if the loss is not finite or the device has too little memory.
+        Raises CharlstmError if the loss is not finite or the device runs out of memory.
         """
         yield from _train(self)
 
     def close(self) -> None:
-        """Let go of the run folder; a new one that never got its place is removed."""
+        """Release the run folder; a new one without a finished step is removed."""
         self.resources.close()
 
     def __enter__(self) -> Self:
@@ -86,7 +85,7 @@ class Training:
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
-    """Validation was asked to stop."""
+    """The user stopped the training during validation."""
 
 
 def _stop_if(stopped: Callable[[], bool]) -> None:
@@ -128,7 +127,7 @@ def _train(training: Training) -> Iterator[Report]:
         if training.config.keep:
             run.keep_newest(training.config.keep)
         yield report
-        yield from _far_off(report, len(training.corpus.vocabulary))
+        yield from advice(run.finished_epochs(), len(training.corpus.vocabulary))
         if training.views:
             yield from map(Note, training.views.after_epoch())
     if training.views:
@@ -136,21 +135,10 @@ def _train(training: Training) -> Iterator[Report]:
     yield Ended(reason)
 
 
-def _far_off(report: EpochReport, vocab_size: int) -> Iterator[Note]:
-    """Say that a model is worse than one that knows nothing, whose loss is ln V."""
-    uniform = math.log(vocab_size)
-    loss = report.train_loss if report.valid_loss is None else report.valid_loss
-    if loss > FAR * uniform:
-        text = (
-            f"a model that knows nothing has a loss of {uniform:.2f} nats; this one learns nothing"
-        )
-        yield Note(text, "try a {learning_rate} that is smaller, by ten or more")
-
-
 def _run_steps(
     training: Training, saving: Saving, at: Position, steps: int, clock: Clock
 ) -> Generator[Report, None, Position]:
-    """Run an epoch from a position on until ``steps`` of it are done, or stopped; return where."""
+    """Run an epoch from ``at`` until step ``steps`` or until stopped; return the new position."""
     run, log_every = training.run_folder, training.config.log_every
     logged, before = clock.seconds(), at.step
     if at.step == 0:
@@ -182,11 +170,11 @@ def _run_steps(
 def _losses(
     training: Training, saving: Saving, at: Position, steps: int
 ) -> Iterator[tuple[int, float, bool]]:
-    """Run an epoch from a position on until ``steps`` of it are done.
+    """Run an epoch from ``at`` until step ``steps``.
 
-    Yields the number of each step, from 1, its loss, and whether the weights are those behind it.
-    Losses are fetched some calls late, since a fetch waits for the device; but for the first, the
-    last, and when a save is due.
+    Yields for each step its number, from 1, its loss, and whether the trainer's weights are those
+    right after it. Fetching a loss waits for the device, so losses are fetched CALLS_IN_FLIGHT
+    calls late, but at once for the first call, for the last, and when a save is due.
     """
     trainer, windows = training.trainer, training.windows
     pending: deque[tuple[int, Any]] = deque()
@@ -210,7 +198,7 @@ def _losses(
 def _finish_epoch(
     training: Training, saving: Saving, epoch: int, train_loss: float, time: dict[str, Any]
 ) -> EpochReport:
-    """Validate, write the epoch file, then its line of history."""
+    """Validate, write the epoch file, then append the epoch to the history."""
     weights = training.trainer.model.arrays()
     valid_loss = _validate(training) if len(training.validation) else None
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}

@@ -1,4 +1,4 @@
-"""The optimizers, as published, made of the options. Knows no model."""
+"""The optimizers in their published form, built from the options. Knows no model."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,10 +15,10 @@ OPTIMIZERS = {
 
 
 def make_optimizer(config: TrainConfig) -> Any:
-    """Return the optimizer that the options ask for; for float16, one that scales the loss.
+    """Return the optimizer that the options ask for; for float16, wrapped with loss scaling.
 
-    Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's from 0.1. The
-    decay of weights is decoupled from the gradients (Loshchilov and Hutter 2019); biases have none.
+    Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's default is 0.1.
+    Weight decay is decoupled from the gradients (Loshchilov and Hutter 2019); biases are exempt.
     """
     if config.precision == "float16":
         return keras.optimizers.LossScaleOptimizer(

@@ -1,4 +1,4 @@
-"""Where a training is, from which it can go on, and whether anything is left to do from there."""
+"""The position of a training: read it from a file to resume, and tell whether it is the end."""
 
 import math
 from dataclasses import dataclass, fields
@@ -12,15 +12,15 @@ from charlstm.run.folder import RunFolder
 from charlstm.run.history import steps_done
 from charlstm.text.encoding import Corpus
 
-TEXT = "text"  # in a saved position, the SHA-256 of the text
+TEXT = "text"  # key in a saved position: the SHA-256 of the text
 Reason = Literal["epochs", "max_steps", "patience", "stopped"]
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training is: ``step`` steps of ``epoch`` are done, with ``total`` as sum of losses.
+    """A position in a training: ``step`` steps of ``epoch`` are done; ``total`` sums their losses.
 
-    ``history_bytes`` is how long the history was, ``seconds`` how much time it has taken.
+    ``history_bytes`` is the length of the history so far, ``seconds`` the elapsed time.
     """
 
     epoch: int
@@ -32,16 +32,16 @@ class Position:
 
 
 def beginning(vocab_size: int) -> Position:
-    """Return where a training begins, with the loss of a uniform model."""
+    """Return the position before the first step, with the loss of a uniform model."""
     return Position(1, 0, 0.0, math.log(vocab_size), 0, 0.0)
 
 
 def position_of(
     description: Description, model: ModelConfig, corpus: Corpus, run: RunFolder
 ) -> Position:
-    """Return where the training was that left a file; of an epoch's file, behind that epoch.
+    """Return the position saved in a resume file, or for an epoch file, the end of its epoch.
 
-    Raises CharlstmError if the file is of another training, or says nothing that could be true.
+    Raises CharlstmError if the file belongs to another training or has an invalid value.
     """
     ours = (model, corpus.vocabulary) == (description.model, description.vocabulary)
     if description.position is None and ours:
@@ -50,28 +50,28 @@ def position_of(
         return Position(epoch + 1, 0, 0.0, smooth_loss, run.history_until(epoch), 0.0)
     saved = description.position or {}
     if not ours or saved.get(TEXT) != corpus.sha256:
-        raise _foreign(run, "the state of another model or text")
+        raise _foreign(run, "belongs to another model or text")
     for item in fields(Position):
         value: Any = saved.get(item.name)
         if type(value) is not item.type or not 0 <= value < math.inf:
-            raise _foreign(run, f"no {item.name} that could be true")
+            raise _foreign(run, f"its {item.name} is invalid")
     return Position(**{item.name: saved[item.name] for item in fields(Position)})
 
 
 def _foreign(run: RunFolder, what: str) -> CharlstmError:
     return CharlstmError(
-        f"{run.resume_path}: has {what}", "put the run's own back, or start again with {overwrite}"
+        f"{run.resume_path}: {what}", "restore the original, or start again with {overwrite}"
     )
 
 
 def steps_lost(at: Position, run: RunFolder, steps: int) -> int:
-    """Return how many steps behind a position the history has, of epochs of ``steps``."""
+    """Return how many steps the history has after a position; an epoch has ``steps`` steps."""
     done = max((steps_done(line, steps) for line in run.history()[0]), default=0)
     return max(0, done - (at.epoch - 1) * steps - at.step)
 
 
 def finished(at: Position, config: TrainConfig, steps: int, run: RunFolder) -> Reason | None:
-    """Return why nothing is left to train from a position on, of epochs of ``steps``; or None."""
+    """Return why nothing is left to train at a position, or None; an epoch has ``steps`` steps."""
     if at.step:
         return None
     if at.epoch > config.epochs:

@@ -1,7 +1,7 @@
-"""From a request to a training that is ready to run: options, text, folder, device, position.
+"""Prepare a training from a request: options, text, folder, device and position.
 
-Text and folder come before TensorFlow is imported, which takes long: what is wrong with them is
-said at once.
+Text and folder are checked before TensorFlow is imported: the import is slow, and the user should
+see errors at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What the steps from a request to a training share."""
+    """The steps from a request to a training, and what they share."""
 
     request: Request
     hooks: Hooks
@@ -56,7 +56,7 @@ class Preparation:
     notes: list[str] = field(default_factory=list)
 
     def training(self) -> Training:
-        """Return the training: one that goes on where there is one, or else a new one."""
+        """Return the training: resumed if that is asked for and there is a run, or else new."""
         place = self.request.place
         if place.resume and place.overwrite:
             raise CharlstmError("a run is resumed or replaced, not both", option="overwrite")
@@ -76,7 +76,7 @@ class Preparation:
         settings = new_settings(request, preset=preset)
         if settings.config.init_from:
             _, base = load_checkpoint(settings.config.init_from)
-            # Refuses before the text is read, which can take long.
+            # Check the architecture before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
         text = self._open()
         self._refuse_run_of_another_text(text)
@@ -115,7 +115,7 @@ class Preparation:
     def _assembled(
         self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
     ) -> Training:
-        """Put it all together on the device."""
+        """Select the device, and build the training on it."""
         from charlstm.network.backend import choose_precision, select_device
         from charlstm.training.loop import Training
         from charlstm.training.step import make_trainer
@@ -148,22 +148,23 @@ class Preparation:
         )
 
     def _refuse_run_of_another_text(self, text: Text) -> None:
-        """Say that the run in the way is of another text that has the same name.
+        """Check that the folder holds no run of another text with the same name.
 
-        Raises CharlstmError.
+        Raises CharlstmError if it does.
         """
         folder, run = self.request.folder, RunFolder(self.request.folder)
         if self.request.place.overwrite or not run.exists():
             return
         identity = run.read_corpus()
         if identity and not is_unchanged(text, identity):
+            free = free_folder(Path(text.name))
             raise CharlstmError(
-                f"{folder}: holds a run of another text ({free_folder(Path(text.name))} is free)",
-                "choose another with {run}, or replace it with {overwrite}",
+                f"{folder}: contains a run of another text ({free} is free)",
+                "choose another folder with {run}, or replace it with {overwrite}",
             )
 
     def _open(self) -> Text:
         return demo_text() if self.request.text is None else open_text(self.request.text)
 
     def _advance(self, text: Text) -> Callable[[int], object]:
-        return partial(self.hooks.encoding, 2 * text.stamp()[0])  # it is read twice
+        return partial(self.hooks.encoding, 2 * text.stamp()[0])  # the text is read twice

@@ -1,4 +1,4 @@
-"""What a training tells: where it comes from, how it goes, why it ended."""
+"""The reports of a training: its origin, its progress, and why it ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from charlstm.training.position import Reason
 
 @dataclass(frozen=True)
 class StepReport:
-    """One finished step; ``step`` of ``steps`` in this epoch, from 1; losses are nats."""
+    """A finished step, number ``step`` (from 1) of ``steps`` in this epoch; losses are in nats."""
 
     epoch: int
     step: int
@@ -20,7 +20,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One finished epoch, written to ``path``; losses are nats, ``valid_loss`` if validated."""
+    """A finished epoch, saved to ``path``; losses in nats, ``valid_loss`` None if not validated."""
 
     epoch: int
     train_loss: float
@@ -31,7 +31,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know that is worth no training's end; ``hint`` is a way out, as of an error."""
+    """A note for the user; the training continues. ``hint`` says what to do, as in an error."""
 
     text: str
     hint: str = ""
@@ -39,7 +39,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last report: why the training ended, or that there was nothing left to train."""
+    """The last report: why the training ended, or why nothing was left to train."""
 
     reason: Reason
 
@@ -49,11 +49,11 @@ Report = StepReport | EpochReport | Note | Ended
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training's options and first weights come from, for whoever shows it.
+    """Where a training's options and initial weights come from, for display.
 
-    ``preset`` was chosen by the length of the text; ``config`` is a saved command line that was
-    named. ``base`` is the model whose weights it begins with; ``resumed`` is the file of this
-    training that it goes on from, and ``damage`` what is wrong with the newest, if it is another.
+    ``preset`` was chosen by the length of the text; ``config`` is the preset or the options file
+    that the user named. ``base`` is the model to fine-tune. ``resumed`` is the file that the
+    training resumes from; ``damage`` says why that is not the newest file, if so.
     """
 
     config: str | None = None

@@ -1,4 +1,4 @@
-"""What a training writes: the state to go on from, the weights of an epoch; and when."""
+"""Save a training: its resume file when a save is due, and the weights of each epoch."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from charlstm.training.step import Trainer
 
 
 class Saving:
-    """When the state of a training is written, and what that takes."""
+    """Writes the resume file and the epoch files, and knows when a save is due."""
 
     def __init__(
         self, trainer: Trainer, model: ModelConfig, corpus: Corpus, run: RunFolder
@@ -30,16 +30,16 @@ class Saving:
         self._saved = monotonic()
 
     def due(self) -> bool:
-        """Tell whether the last save is long enough ago."""
+        """Tell whether ``save_minutes`` have passed since the last save."""
         return monotonic() - self._saved >= 60 * self._trainer.config.save_minutes
 
     def save(self, at: Position) -> None:
-        """Write the file that a resumed training reads; the history before it is safe by then.
+        """Sync the history to disk, then write the resume file.
 
         Raises CharlstmError for a state that is not finite.
         """
         history_bytes = self._run.sync_history()
-        # Of an epoch without a step these are the weights of the one before.
+        # Before an epoch's first step, the weights are those of the epoch before.
         epoch = at.epoch if at.step else at.epoch - 1
         losses = {"train_loss": at.total / at.step if at.step else None, "valid_loss": None}
         position = asdict(replace(at, history_bytes=history_bytes))
@@ -58,7 +58,7 @@ class Saving:
         losses: dict[str, float | None],
         clock: dict[str, Any],
     ) -> Path:
-        """Write the weights of an epoch, then its line of history; return the weights file.
+        """Write the weights file of an epoch, append the epoch to the history, return the path.
 
         Raises CharlstmError for weights or losses that are not finite.
         """
@@ -84,16 +84,16 @@ class Saving:
 
 
 def _check_finite(epoch: int, step: int, *arrays: Any) -> None:
-    """Refuse what must not be saved; step 0 is the end of the epoch.
+    """Check arrays before they are saved; step 0 is the end of the epoch.
 
-    Raises CharlstmError.
+    Raises CharlstmError if a value is not finite.
     """
     if not all(np.isfinite(array).all() for array in arrays):
         raise not_finite(epoch, step)
 
 
 def not_finite(epoch: int, step: int) -> CharlstmError:
-    """Return the error of a loss or of weights that are not finite; step 0 is an epoch's end."""
+    """Return the error for a loss or weights that are not finite; step 0 is the epoch's end."""
     where = f"epoch {epoch}, {f'step {step:,}' if step else 'at its end'}"
     return CharlstmError(
         f"{where}: the loss or the weights are not finite; nothing was saved after it",

@@ -1,16 +1,16 @@
-"""The learning rate of each step: a function of where the step is, and of nothing else."""
+"""The learning rate of each step: a function of the options, the epoch and the step alone."""
 
 import math
 from dataclasses import dataclass
 
 from charlstm.config import TrainConfig
 
-COSINE_END = 0.02  # of the learning rate, at the last step
+COSINE_END = 0.02  # fraction of the learning rate at the last step
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The schedule that the options ask for, where an epoch has so many steps."""
+    """The schedule that the options ask for; an epoch has ``steps`` steps."""
 
     config: TrainConfig
     steps: int
@@ -18,9 +18,9 @@ class Schedule:
     def rate(self, epoch: int, step: int) -> float:
         """Return the learning rate of a step; both count from 1.
 
-        It rises linearly over the first ``warmup`` steps, whatever the schedule. cosine then falls
-        to COSINE_END at the last step, as half a period (Loshchilov and Hutter 2017), and stays
-        there. exponential is multiplied by ``decay`` at the start of each epoch after
+        With any schedule, the rate rises linearly over the first ``warmup`` steps. cosine then
+        falls over half a period to COSINE_END at the last step (Loshchilov and Hutter 2017), and
+        stays there. exponential multiplies the rate by ``decay`` at the start of each epoch after
         ``decay_after``.
         """
         config, count = self.config, (epoch - 1) * self.steps + step
@@ -37,7 +37,7 @@ class Schedule:
 
 
 def total_steps(config: TrainConfig, steps: int) -> int:
-    """Return how many steps a training makes of epochs of so many."""
+    """Return the number of steps of a training whose epochs have ``steps`` steps."""
     return _limited(config, config.epochs * steps)
 
 

@@ -1,4 +1,4 @@
-"""Which options a training has: as given, of a preset, of its run, of a model to begin with."""
+"""The options of a training, resolved from the user's, a preset's, the run's or a base model's."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig, read_co
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8, options, read_toml, record_of
 
-if TYPE_CHECKING:  # for real only when a training starts: numpy, h5py
+if TYPE_CHECKING:  # imported only when a training starts: they import numpy and h5py
     from charlstm.run.description import Description
     from charlstm.run.folder import RunFolder
 
-USED_WITH = {  # of an option: the option that settles whether it is used, and at which values
+USED_WITH = {  # option: the option that decides whether it is used, and the values that use it
     "rho": ("optimizer", ["rmsprop"]),
     "epsilon": ("optimizer", ["adam", "rmsprop", "adagrad"]),
     "schedule_epochs": ("schedule", ["cosine"]),
     "decay": ("schedule", ["exponential"]),
     "decay_after": ("schedule", ["exponential"]),
 }
-CHANGEABLE = {"save_minutes", "log_every", "patience", "keep"}  # at resume, to anything
+CHANGEABLE = {"save_minutes", "log_every", "patience", "keep"}  # to any value, when resuming
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a training is asked for.
+    """A request for a training.
 
-    ``text`` is the path of the text, None for the demo's. ``typed`` are the options that were
-    given; ``config`` is the name of the saved command line that was, and ``saved`` what it has.
+    ``text`` is the path of the text; None means the demo text. ``typed`` are the options that the
+    user typed. ``config`` is the preset or options file that the user named, ``saved`` its options.
     """
 
     text: str | None
@@ -42,12 +42,12 @@ class Request:
 
     @property
     def given(self) -> dict[str, Any]:
-        """All options that have another than their default value by the user's wish."""
+        """The options that the user set; typed ones override saved ones."""
         return {**self.saved, **self.typed}
 
     @property
     def place(self) -> RunConfig:
-        """Where the training runs."""
+        """The options of this run alone, such as its folder and device."""
         return record_of(RunConfig, self.given)
 
     @property
@@ -66,10 +66,10 @@ def _unheard(_total: int, _more: int) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a training asks and tells while it starts and runs.
+    """Callbacks of a training, called while it starts and runs.
 
-    ``stopped`` is asked between steps whether it shall save and end. ``encoding`` is told how many
-    bytes of the text will be read in all, and that so many more were.
+    ``stopped`` is called between steps; True makes the training save and end. ``encoding`` is
+    called with the total number of bytes to read from the text, and the number just read.
     """
 
     stopped: Callable[[], bool] = _never
@@ -78,35 +78,35 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a training, which go together.
+    """The options of a training, checked against each other.
 
-    Raises CharlstmError if they do not.
+    Raises CharlstmError if they conflict.
     """
 
     model: ModelConfig
     config: TrainConfig
 
     def __post_init__(self) -> None:
-        """Refuse options that do not go together."""
+        """Refuse options that conflict."""
         problem = self.model.problem()
         if problem:
             raise CharlstmError(problem, "leave it out, or use {cell} rnn", option="activation")
         if not is_utf8(self.config.init_from or ""):
             raise CharlstmError(
-                "its name is not UTF-8, so config.toml cannot hold it",
+                "the path is not UTF-8, so config.toml cannot store it",
                 "rename it",
                 option="init_from",
             )
         if self.config.patience and not self.config.validation:
             raise CharlstmError(
-                "there is no validation to judge by", "raise {validation}", option="patience"
+                "there is no validation loss to watch", "raise {validation}", option="patience"
             )
 
 
 def free_folder(text: Path) -> Path:
-    """Return a folder for the run of a text whose usual one is taken.
+    """Return a free folder for the run of a text whose default folder is taken.
 
-    Texts are called ``data/NAME/input.txt``, or ``log.1`` and ``log.2``.
+    The names suit texts such as ``data/NAME/input.txt``, or ``log.1`` and ``log.2``.
     """
     above = text.absolute().parent.name
     names = [above] if text.stem == "input" else []
@@ -118,9 +118,10 @@ def free_folder(text: Path) -> Path:
 def new_settings(
     request: Request, *, preset: str | None = None, base: Description | None = None
 ) -> Settings:
-    """Return the options of a new run: as given, or else the preset's, or else the defaults.
+    """Return the options of a new run: the user's, or else the preset's, or else the defaults.
 
-    ``base`` settles the architecture. Raises CharlstmError for what does not go with it.
+    ``base``, the model to fine-tune, decides the architecture. Raises CharlstmError for an option
+    that conflicts with it.
     """
     values = {**(read_config(preset, RECORDS) if preset else {}), **request.given}
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
@@ -133,9 +134,10 @@ def new_settings(
 
 
 def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None:
-    """Refuse what is typed for another optimizer or schedule than the one there is.
+    """Refuse a typed option that the chosen optimizer or schedule does not use.
 
-    As long as not all is ``settled``, that must be typed, too. Raises CharlstmError.
+    Unless ``settled``, the optimizer or schedule counts as chosen only if it was typed. Raises
+    CharlstmError.
     """
     for name, (choice, users) in USED_WITH.items():
         chosen = getattr(config, choice)
@@ -149,7 +151,7 @@ def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None
 
 
 def _check_architecture(model: ModelConfig, base: Description, request: Request) -> None:
-    """Refuse another architecture than that of the model to begin with.
+    """Refuse typed options that differ from the architecture of the base model.
 
     Raises CharlstmError.
     """
@@ -157,18 +159,18 @@ def _check_architecture(model: ModelConfig, base: Description, request: Request)
         new, old = getattr(model, item.name), getattr(base.model, item.name)
         if item.name in request.typed.keys() - {"dropout"} and new != old:
             raise CharlstmError(
-                f"the model to begin with has {old or 'none'}, not {new}",
-                "leave it out, or begin without {init_from}",
+                f"the base model has {old or 'none'}, not {new}",
+                "leave it out, or train without {init_from}",
                 option=item.name,
             )
 
 
 def resumed_settings(request: Request, run: RunFolder) -> Settings:
-    """Return the options of a run, but for those given now that may change.
+    """Return the options of a run, updated with the given ones that may change.
 
-    Raises CharlstmError for another value of one that may not.
+    Raises CharlstmError for a new value of an option that may not change.
     """
-    lost = "put it back, or start again with {overwrite}"
+    lost = "restore it, or start again with {overwrite}"
     path = run.config_path
     used = read_toml(path, str(path), (ModelConfig, TrainConfig), missing=lost)
     for item in options(ModelConfig, TrainConfig):
@@ -179,10 +181,11 @@ def resumed_settings(request: Request, run: RunFolder) -> Settings:
         if item.name not in CHANGEABLE and not (item.name == "epochs" and new > old):
             raise CharlstmError(
                 f"the run in {run.path} has {'none' if old is None else old}, not {new}",
-                "leave it out, or train another run with {run}",
+                f"{'it can only be raised' if item.name == 'epochs' else 'leave it out'}, or train "
+                "another run with {run}",
                 option=item.name,
             )
-        if item.name == "epochs":  # its schedule stays as it was begun
+        if item.name == "epochs":  # the schedule keeps its original length
             used["schedule_epochs"] = used.get("schedule_epochs") or old
         used[item.name] = new
     return Settings(record_of(ModelConfig, used), record_of(TrainConfig, used))

@@ -1,4 +1,4 @@
-"""The compiled training step, under a distribution strategy; the only room that changes weights.
+"""The compiled training step, under a distribution strategy; the only module that trains weights.
 
 Knows no run, no epoch and no file.
 """
@@ -24,14 +24,14 @@ from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 from charlstm.training.optimizer import make_optimizer
 
-# A call of the compiled function makes several steps, so that what a call costs, half a
-# millisecond, is shared: as many steps as this much arithmetic is enough for (a twentieth of a
-# second of a few cores, of one GPU), since Ctrl+C is only answered between calls.
+# One call of the compiled function makes several steps, to spread the overhead of a call: half a
+# millisecond. A call has about this much arithmetic, a twentieth of a second on a few cores or on
+# one GPU, since Ctrl+C is answered only between calls.
 CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
 MOST_STEPS_PER_CALL = 32
 
-# Calls that may be on their way before the loop waits for their losses: printing never stalls the
-# device, and a loss that is not finite is noticed this soon.
+# Calls in flight before the loop waits for the oldest one's losses: printing never stalls the
+# device, and a loss that is not finite is noticed at most this many calls late.
 CALLS_IN_FLIGHT = 2
 
 
@@ -53,13 +53,13 @@ class Trainer:
         )
         with self.strategy.scope():
             self.model = build(seed=config.seed, precision=config.precision)
-            # What validates is what a weights file makes: float32.
+            # Validate in float32, as a model loaded from the weights file computes.
             self._reduced = config.precision in {"bfloat16", "float16"}
             self._exact = build() if self._reduced else self.model
             self.optimizer = make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
-        # A weight costs a multiplication and an addition for each character, forward, and twice
-        # that backward: for its input's gradient and for its own.
+        # Per character, a weight costs a multiplication and an addition forward, and twice that
+        # backward: for the gradient of its input and for its own.
         characters = config.batch_size * config.sequence_length
         flop = 6 * parameters(model_config, vocab_size) * characters
         enough = math.ceil(CALL_FLOP["gpu" if on_gpu else "cpu"] / flop)
@@ -68,23 +68,23 @@ class Trainer:
         self._needs_whole_gradients = bool(
             config.clip_value or config.clip_norm or config.precision == "float16"
         )
-        # On one CPU XLA halves the time of the optimizer: it passes over the weights only once.
+        # On one CPU, XLA halves the time of the optimizer: it passes over the weights only once.
         self._update = self._change_weights
         if self.replicas == 1 and not on_gpu and config.precision != "float16":
             self._update = tf.function(self._change_weights, autograph=False, jit_compile=True)
 
     def exact_model(self) -> CharacterModel:
-        """Return a model of float32 with the weights of now: the one that learns, or a copy."""
+        """Return a float32 model with the current weights: the trained model itself, or a copy."""
         if self._reduced:
             self._exact.set_arrays(self.model.arrays())
         return self._exact
 
     def states(self) -> dict[str, NDArray[Any]]:
-        """Return all that the next step depends on beside the weights, by name."""
+        """Return everything besides the weights that the next step depends on, by name."""
         return {name: variable.numpy() for name, variable in self._state_variables().items()}
 
     def sizes(self) -> tuple[int, int]:
-        """Return how many bytes the weights have, and what ``states`` returns."""
+        """Return the sizes of the weights and of the ``states``, in bytes."""
         weights = sum(map(_bytes, self.model.trainable_variables))
         return weights, sum(map(_bytes, self._state_variables().values()))
 
@@ -93,14 +93,14 @@ class Trainer:
         return lstm | {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put weights back, and what ``states`` returned where the file has it.
+        """Restore the weights of a checkpoint, and its ``states`` if it has them.
 
-        Raises CharlstmError if these are the states of another model or optimizer.
+        Raises CharlstmError if the states belong to another model or optimizer.
         """
         variables = self._state_variables() if checkpoint.position is not None else {}
         if _kinds(checkpoint.states) != _kinds(variables):
             raise CharlstmError(
-                "the saved state is that of another model or optimizer",
+                "the saved state belongs to another model or optimizer",
                 "start again with {overwrite}",
             )
         self.model.set_arrays(checkpoint.weights)
@@ -108,18 +108,18 @@ class Trainer:
             variable.assign(checkpoint.states[name])
 
     def calls(self, start: int, stop: int) -> list[range]:
-        """Return which steps each call makes, of those from ``start`` until before ``stop``.
+        """Split the steps from ``start`` to ``stop`` (exclusive) into calls.
 
-        Wherever it starts, calls begin at the same steps of an epoch.
+        The boundaries between calls are the same for every ``start``.
         """
         firsts = [start, *(s for s in range(0, stop, self.steps_per_call) if s > start)]
         return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
 
     def dataset(self, windows: Windows, calls: list[range]) -> Any:
-        """Return the windows of some steps of an epoch, one call's after the other.
+        """Return the windows of the steps of ``calls``, call by call.
 
-        Elements of shape (K, B, T + 1), of one replica's rows in lane order: the strategy hands
-        them out in turn, so that each row is on the replica that has its lane.
+        An element (K, B, T + 1) has the rows of one replica, in lane order. The strategy deals the
+        elements out in turn, so each row reaches the replica that has its lane.
         """
         rows = self.config.batch_size // self.replicas
 
@@ -138,7 +138,7 @@ class Trainer:
         )
 
     def trace(self, windows: Windows) -> Any:
-        """Return ``advance`` as it is for an epoch's windows; made once, here or in a step."""
+        """Return ``advance`` traced for an epoch's windows; it is traced once, here or later."""
         rates, key = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((2,), tf.int64)
         element = self.dataset(windows, []).element_spec
         return self.advance.get_concrete_function(element, rates, key)
@@ -146,8 +146,7 @@ class Trainer:
     def _advance(self, windows: Any, rates: Any, key: Any) -> Any:
         """Make a step for each window of ids (K, B, T + 1); return the mean losses (K,) in nats.
 
-        ``rates`` (K,) are the learning rates; ``key`` is what the dropout masks follow from:
-        ``dropout_key`` of the first step.
+        ``rates`` (K,) are the learning rates. ``key`` is the ``dropout_key`` of the first step.
         """
         count = tf.shape(self.strategy.experimental_local_results(windows)[0])[0]
 
@@ -171,7 +170,7 @@ class Trainer:
             2**24 * tf.cast(index, tf.int64)
             + 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64),
         ]
-        # float16 has no numbers for small gradients: they are made of a larger loss.
+        # Small gradients underflow in float16, so they are computed from a scaled loss.
         scale = self.optimizer.scale_loss(tf.ones(()))
         with tf.GradientTape() as tape:
             logits = self.model(window[:, :-1], dropout_seed=key)
@@ -180,22 +179,23 @@ class Trainer:
         gradients = tape.gradient(scaled, self.model.trainable_variables)
         if self._needs_whole_gradients:
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            # The optimizer sums over the replicas once more.
+            # The optimizer will sum over the replicas again.
             gradients = [gradient / self.replicas for gradient in gradients]
         self.optimizer.learning_rate.assign(rates[index])
         self._apply(gradients, scale)
         return loss
 
     def _apply(self, gradients: Any, scale: Any) -> None:
-        """Clip the gradients and apply them; ``scale`` is what the optimizer will divide by."""
-        # The norm is not left to XLA, which sums in one thread, unless what it is of is made there.
+        """Clip the gradients and apply them; the optimizer will divide them by ``scale``."""
+        # XLA sums in one thread, so the norm is computed outside, unless it depends on gradients
+        # that ``clip_value`` changes inside.
         known = self.config.clip_norm and not self.config.clip_value
         self._update(gradients, tf.linalg.global_norm(gradients) if known else None, scale)
 
     def _change_weights(self, gradients: Any, norm: Any, scale: Any) -> None:
         if self.config.clip_value:
             limit = self.config.clip_value * scale / self.replicas
-            # What is not finite must stay so: by it a step is skipped, or a training ends.
+            # Keep values that are not finite: they make the optimizer skip a step, or end training.
             gradients = [
                 tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -limit, limit), g)
                 for g in gradients
@@ -207,7 +207,7 @@ class Trainer:
 
 
 def _kinds(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return type and shape of arrays or variables."""
+    """Return the types and shapes of arrays or variables, by name."""
     return {name: _kind(array) for name, array in arrays.items()}
 
 
@@ -221,9 +221,9 @@ def _bytes(array: Any) -> int:
 
 
 def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
-    """Return the key of a step's dropout masks: all of (seed, epoch, step), no two alike.
+    """Return the key of a step's dropout masks, unique for each (seed, epoch, step).
 
-    Bits 0 to 7 of the second number are left for the layer, 8 to 23 for the replica.
+    Bits 0 to 7 of the second number are reserved for the layer, 8 to 23 for the replica.
     """
     return seed << 24 | epoch, step << 24
 
@@ -233,14 +233,14 @@ def make_trainer(
 ) -> Trainer:
     """Build a trainer on a device.
 
-    Raises CharlstmError if the device has too little memory.
+    Raises CharlstmError if the device runs out of memory.
     """
     with named_failures(config):
         return Trainer(model, config, vocab_size, on_gpu=device.on_gpu)
 
 
 def named_failures(config: TrainConfig) -> contextlib.AbstractContextManager[None]:
-    """Turn what a user can put right on the device into one line."""
+    """Turn device errors that a user can fix into one-line errors."""
     return named_memory(
         f"{{batch_size}} (now {config.batch_size}), {{sequence_length}} "
         f"(now {config.sequence_length}), {{units}} or {{layers}}"

@@ -1,4 +1,4 @@
-"""The event file that TensorBoard shows: what the history of a run has. Knows no terminal."""
+"""The event file for TensorBoard, written from the history of a run. Knows no terminal."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ LOSSES = ("loss", "smooth_loss", "train_loss", "valid_loss")
 class Events:
     """The event file of one training.
 
-    It begins with all that the history has, and older ones go: so that a training that was resumed
-    has no step twice, and all that came before, wherever that was written.
+    It is written from the whole history and replaces older event files, so that a resumed training
+    shows every step once, also those made before the option was used.
     """
 
     def __init__(self, run: RunFolder, steps: int, max_steps: int | None) -> None:
         self._run = run
-        self._steps = steps  # of an epoch
+        self._steps = steps  # per epoch
         self._max_steps = max_steps
-        self._read = 0  # bytes of the history
+        self._read = 0  # bytes of the history read so far
         self._writer: Any = None
 
     def follow(self) -> None:
-        """Write what the history has got since it was read last."""
+        """Write the lines added to the history since the last call."""
         if self._writer is None:
             self._run.remove_events()
             self._writer = tf.summary.create_file_writer(str(self._run.path))

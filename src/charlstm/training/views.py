@@ -1,6 +1,6 @@
-"""What a run has to be looked at: loss.png and, if asked for, the event file for TensorBoard.
+"""The views of a run: loss.png and, if asked for, the event file for TensorBoard.
 
-A view that fails is worth no training's end: it is told of, once.
+A view that fails must not end the training: each error is reported once.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from charlstm.pages.loss_plot import loss_png
 from charlstm.run.folder import RunFolder
 from charlstm.training.tensorboard import Events
 
-SHARE = 0.05  # of the time, at most, that drawing may take: epochs can be shorter than a picture
+SHARE = 0.05  # of the time may be spent drawing: an epoch can be shorter than one drawing
 
 
 class Views:
@@ -21,25 +21,25 @@ class Views:
         self._run = run
         self._events = events
         self._told: set[str] = set()
-        self._next = 0.0  # when it may be drawn again
+        self._next = 0.0  # earliest time of the next drawing
         self._is_drawn = True
 
     def after_step(self) -> Iterator[str]:
-        """Bring up to date what shows steps; yield what went wrong."""
+        """Update the event file; yield new errors."""
         if self._events:
-            yield from self._tried("no event file", self._events.follow)
+            yield from self._tried("cannot write the event file", self._events.follow)
 
     def after_epoch(self) -> Iterator[str]:
-        """Bring all up to date, the picture if it was not drawn just now; yield what went wrong."""
+        """Update the event file, and loss.png unless just drawn; yield new errors."""
         self._is_drawn = False
         if monotonic() >= self._next:
             yield from self.at_end()
         yield from self.after_step()
 
     def at_end(self) -> Iterator[str]:
-        """Draw the picture if there is something new in it; yield what went wrong."""
+        """Draw loss.png if it is out of date; yield new errors."""
         if not self._is_drawn:
-            yield from self._tried("no loss.png", self._draw)
+            yield from self._tried("cannot draw loss.png", self._draw)
             self._is_drawn = True
 
     def _draw(self) -> None:
@@ -50,7 +50,7 @@ class Views:
     def _tried(self, what: str, view: Callable[[], None]) -> Iterator[str]:
         try:
             view()
-        except Exception as error:  # noqa: BLE001 - whatever fails is told
+        except Exception as error:  # noqa: BLE001 - any failure is reported
             problem = f"{what}: {one_line(error)}"
             if problem not in self._told:
                 yield problem
