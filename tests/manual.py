@@ -24,16 +24,17 @@ import click
 from click.testing import CliRunner
 
 from charlstm.cli import program
+from charlstm.hardware import has_bfloat16
 from charlstm.text.source import demo_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What needs a network, another machine, a person, or is none of ours.
+# Commands that need a network, other hardware or a person, or that are not about charlstm.
 ELSEWHERE = re.compile(
     r"^(pip|pipx|uv|make|curl|git|docker|srun|sbatch|nvidia-smi|tensorboard|python3?\.\d+|exec|eval"
-    r"|_CHARLSTM_COMPLETE=.*|.*--interactive.*|.*--require-gpu.*|.*--device gpu.*|.*float16.*)\b",
+    r"|_CHARLSTM_COMPLETE=.*|.*--interactive.*|.*--require-gpu.*|.*--device gpu.*|.* float16.*)\b",
     re.MULTILINE,
 )
 SHORT = 20_000  # characters
@@ -57,7 +58,9 @@ class Block:
 
     @property
     def runs_here(self) -> bool:
-        return not ELSEWHERE.search(self.script) and bool(self.script.strip())
+        """Whether any machine can run the block by itself."""
+        supported = "bfloat16" not in self.script or has_bfloat16()
+        return supported and not ELSEWHERE.search(self.script) and bool(self.script.strip())
 
     def charlstm_commands(self) -> Iterator[list[str]]:
         """Yield the words behind each ``charlstm``, to the end of that command."""
@@ -121,7 +124,8 @@ def follow(page: Path, text: str, settings: dict[str, str]) -> list[str]:
         (folder / "examples").symlink_to(ROOT / "examples")
         for file in {"input.txt", *re.findall(r"[\w-]+\.txt\b", words)}:
             (folder / file).write_text(text if file == "input.txt" else text[:2000], "utf-8")
-        environment = {**os.environ, **settings, "PATH": path, "COLUMNS": "80"}
+        # Without a GPU, as the pages show it.
+        environment = {**os.environ, **settings, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
         if all_blocks:
             _bash("charlstm train input.txt", folder, environment)
         for block in filter(lambda block: block.runs_here, all_blocks):

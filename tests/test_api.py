@@ -116,7 +116,7 @@ def test_an_export_is_checked_and_never_replaces_an_existing_file(
     assert exported.difference < 1e-4
     assert exported.size == (tmp_path / "model.npz").stat().st_size
     for options, complaint in (
-        ({}, "exists already"),
+        ({}, "already exists"),
         ({"precision": "int4"}, "precision must be one of"),
         ({"wat": 1}, "unknown key 'wat'"),
     ):

@@ -59,7 +59,7 @@ def load(path: str | Path | None = None, *, epoch: str | int | None = None) -> M
 def train(
     text: str | Path, *, config: str | None = None, **options: Any
 ) -> Generator[Report, None, Path]:
-    """Train a model on a text file; yield a report for each step and each epoch.
+    """Train a model on a text file; yield a report for each step, epoch and note, and at the end.
 
     ``options`` are those of ``charlstm train``, spelled as in TOML (``batch_size=64``). ``config``
     is a TOML file or the name of a shipped preset. Training advances only while you iterate; the
@@ -136,16 +136,18 @@ class Model:
     def score(self, text: str, *, guesses: int = 0, **options: Any) -> Score:
         """Measure how well the model predicts each character of a text but the first.
 
-        ``options`` are batch_size, unknown and per_line of ``charlstm score``. If ``guesses`` is
-        not 0, the score has details of each character, with that number of most likely characters.
+        ``options`` are batch_size, unknown, per_line and device of ``charlstm score``. If
+        ``guesses`` is not 0, the score has details of each character, with that number of most
+        likely characters.
 
-        Raises CharlstmError for a text of fewer than 2 characters, or with unknown ones.
+        Raises CharlstmError for invalid options, a text of fewer than 2 characters, or one with
+        characters outside the vocabulary unless ``unknown`` is skip.
         """
         how = ScoreOptions(**checked(options, [ScoreOptions]))
         return score(self._checkpoint, text_in_memory("the text", text), how, guesses=guesses)
 
     def export(self, format: str, path: str | Path, **options: Any) -> Exported:  # noqa: A002 - the option's name
-        """Export the model to another runtime, and compare the export with the model.
+        """Export the model to another runtime; if that is installed, compare the two.
 
         ``format`` and ``options`` (precision, overwrite) are those of ``charlstm export``.
 

@@ -15,7 +15,7 @@ from charlstm.options import option, read_toml
 
 RUNS = Path("checkpoints")  # the folder that holds the runs
 DEMO = "demo"  # name of the preset and of the run for the text that comes with Python
-# A preset is chosen for training texts of fewer characters than this.
+# Each preset is for training texts of fewer characters than this.
 PRESETS = {"small": 300_000, "medium": 20_000_000, "large": math.inf}
 SEED_LIMIT = 2**32
 LENGTH, TEMPERATURE = 256, 1.0  # defaults of sampling
@@ -24,7 +24,7 @@ MAX_EPOCHS = 2**24 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The options of a training, as far as they decide its weights, and what it writes."""
+    """The options that decide the weights of a training, and how often it saves and logs."""
 
     epochs: int = option(
         20, "Passes over the training text.", low=1, high=MAX_EPOCHS, heading="Training"
@@ -95,7 +95,7 @@ class TrainConfig:
 
 
 def device_option() -> Any:
-    """Declare the option of where to compute."""
+    """Declare the option that chooses the device."""
     return option(
         "auto",
         "Device to compute on; auto: a GPU if there is one.",
@@ -104,7 +104,7 @@ def device_option() -> Any:
 
 
 def unknown_option() -> Any:
-    """Declare the option of what to do with characters outside the vocabulary."""
+    """Declare the option that rejects or skips characters outside the vocabulary."""
     return option(
         "error", "What to do with characters outside the vocabulary.", choices=("error", "skip")
     )
@@ -112,7 +112,7 @@ def unknown_option() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The options of one run alone: another run with the same result may have others."""
+    """The options of one run, such as its folder and device; its ``config.toml`` omits them."""
 
     sample_every: int = option(1, "Epochs between samples; 0: no samples.", low=0)
     tensorboard: bool = option(default=False, help="Also write event files for TensorBoard.")

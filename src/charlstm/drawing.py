@@ -22,7 +22,7 @@ class Filters:
     min_p: float | None = None
 
     def apply(self, weights: Any) -> Any:
-        """Return weights (B, V), whose row maximum is 1, with the excluded ids set to 0.
+        """Return ``weights`` (B, V) with excluded ids set to 0; the maximum of a row must be 1.
 
         Filters are constants when the loop is traced, so filters that are not set cost nothing.
         """
@@ -68,5 +68,5 @@ def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = 
 
 
 def uniforms(seed: int, stream: int) -> np.random.Generator:
-    """Return the random numbers of one stream: the t-th ``random()`` decides character t."""
+    """Return the generator of a stream; its t-th ``random()`` decides character t."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))

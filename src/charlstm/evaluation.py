@@ -16,12 +16,12 @@ from charlstm.network.model import CharacterModel
 from charlstm.run.history import bits_per_char
 from charlstm.text.source import Ids
 
-CHARACTERS_PER_LANE = 4096  # long enough that starts without context cost below 0.005 nats
+CHARACTERS_PER_LANE = 4096  # long enough that starting without context costs below 0.005 nats
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The total loss over the predicted characters; without any, there is no mean."""
+    """The total loss over the predicted characters; without any, the means are undefined."""
 
     nats: float
     characters: int
@@ -84,9 +84,9 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict every id but the first exactly once; restore the model's state afterwards.
 
-    N ids give N - 1 predictions, in at most B contiguous lanes, in order; each lane starts from a
-    zero state. Padding has weight 0. There must be at least two ids. ``guesses`` is K, the number
-    of most likely characters in each Prediction.
+    N ids, at least two, give N - 1 predictions. They are split in order into ``lanes`` contiguous
+    lanes, at most B; each starts from a zero state. Padding has weight 0. ``guesses`` is K, the
+    number of most likely characters in each Prediction.
     """
     count = len(ids) - 1
     starts = [lane * count // lanes for lane in range(lanes + 1)]
@@ -114,9 +114,9 @@ def predict(
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
 def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any:
-    """Return for a window (B, T + 1) the nats (B, T), and the K highest probabilities and ids.
+    """Return nats (B, T), probabilities (B, T, K) and ids (B, T, K) for a window (B, T + 1).
 
-    Both are (B, T, K).
+    The last two are those of the K most likely characters at each position.
     """
     window = tf.cast(window, tf.int32)
     logits = model(window[:, :-1])

@@ -1,7 +1,10 @@
-"""Replace files atomically and durably. Only this module and ``folders`` write to disk.
+"""Replace files atomically and durably. Knows nothing of the contents of files.
+
+Files get their final names only here and in ``folders``, except the lock of a run and TensorBoard's
+event files.
 
 At every moment the old file or the new one exists, even after a power failure. A killed process
-can leave a temporary file, under a hidden name. Knows nothing of the contents of files.
+can leave a temporary file, under a hidden name.
 """
 
 import contextlib
@@ -90,7 +93,7 @@ def move_file(new: Path, path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line of ASCII to a file; ``sync`` makes it survive a power failure.
+    """Append one line of ASCII to a file; without ``sync``, a power failure can lose it.
 
     Raises OSError.
     """
@@ -157,7 +160,7 @@ def _mode_for(path: Path) -> int:
 
 
 def shortened(name: str) -> str:
-    """Return a name short enough for a prefix and a suffix; different names stay different."""
+    """Shorten a name so that a prefix and a suffix still fit; different names stay different."""
     encoded = os.fsencode(name)
     shortened = encoded[:NAME_BYTES].decode(errors="ignore")
     if shortened == name:

@@ -16,9 +16,9 @@ ASIDE, SETTLING = ".old", ".settling"  # subfolders for the old files and for th
 
 @contextlib.contextmanager
 def made_beside(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Yield a temporary path next to ``path``, on the same file system, to move from later.
+    """Yield a temporary path on the file system of ``path``, for content that is moved there.
 
-    Anything still at that path at the end is removed. Raises OSError.
+    Content that has not been moved by the end is removed. Raises OSError.
     """
     with tempfile.TemporaryDirectory(".tmp", f".{shortened(path.name)}.", path.parent) as folder:
         yield Path(folder) / f"new{suffix}"

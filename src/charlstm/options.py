@@ -1,6 +1,7 @@
 """An option: its name, type, range, default and help; records of options <-> TOML.
 
-The command line derives its options from these records. Knows neither Click nor any single option.
+The command line derives its options from these records. Knows neither Click nor any particular
+option.
 """
 
 import difflib
@@ -114,13 +115,13 @@ def options(*records: type) -> list[Option]:
 
 
 def record_of(record: type[Record], values: Mapping[str, Any]) -> Record:
-    """Make a record from the values that it has options for; other options keep their defaults."""
+    """Make a record from those of ``values`` that it declares; its other options keep defaults."""
     names = [item.name for item in fields(record)]  # type: ignore[arg-type] # a record is a dataclass
     return record(**{name: values[name] for name in names if name in values})
 
 
 def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any]:
-    """Return ``values``, which can come from any source, once they are validated.
+    """Validate options from any source, and return them.
 
     Raises CharlstmError for an unknown option or an invalid value.
     """
@@ -137,7 +138,7 @@ def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any
 
 
 def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -> dict[str, Any]:
-    """Read options from a TOML file; ``name`` is the name that the user knows it by.
+    """Read options from a TOML file; messages call it ``name``.
 
     Raises CharlstmError, with file and key, for anything the records do not allow; ``missing`` is
     the hint if the file cannot be opened.
@@ -161,7 +162,7 @@ def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a string can be encoded as UTF-8; an argument in other bytes cannot."""
+    """Return whether a string can be encoded as UTF-8; an argument of other bytes cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

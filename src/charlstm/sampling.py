@@ -15,8 +15,8 @@ from charlstm.network.backend import tf
 from charlstm.network.model import State, build_model
 from charlstm.run.weights import Checkpoint
 
-# Characters per call of the loop. The overhead of a call is about that of ten characters, but
-# output should start soon and continue without noticeable pauses.
+# Characters per call of the loop. The overhead of a call takes as long as about ten characters, so
+# long calls are efficient; but output should start soon and continue without noticeable pauses.
 FIRST_CHUNK = 16
 CHUNK = 256
 PAUSE = 0.05  # seconds: the target duration of a call
@@ -31,7 +31,7 @@ Snapshot = tuple[State, Any, list[np.random.Generator]]
 class Drawn:
     """The drawn characters of each text: ids and nats, both of shape (samples, characters).
 
-    Nats are under the model's plain softmax, regardless of temperature and filters.
+    The nats are surprisals under the model's softmax, without temperature and filters.
     """
 
     ids: NDArray[np.int32]
@@ -192,7 +192,7 @@ class Sampler:
 
 
 def _paced(length: float) -> Iterator[int]:
-    """Yield the number of characters for each call, adapted to its speed; ``length`` in total."""
+    """Yield the characters per call, adapted to the speed of the last; ``length`` in total."""
     most: float = FIRST_CHUNK
     while length > 0:
         count = int(min(most, CHUNK, length))

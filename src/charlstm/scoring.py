@@ -77,11 +77,12 @@ def score(
     guesses: int = 0,
     progress: Callable[[int, int], object] = lambda _total, _more: None,
 ) -> Score:
-    """Return how well a model predicts each character but the first from all that precede it.
+    """Return how well a model predicts each character but the first from those before it.
 
-    If ``guesses`` is not 0, the score has details, with that number of most likely characters at
-    each position; the text can then have at most MOST_DETAILED characters. ``progress`` is called
-    with the total number of characters and the number of newly scored ones.
+    Every lane but the first starts without the characters before it. If ``guesses`` is not 0, the
+    score has details, with that number of most likely characters at each position; the text can
+    then have at most MOST_DETAILED characters. ``progress`` is called with the total number of
+    characters and the number of newly scored ones.
 
     Raises CharlstmError for a text that cannot be scored, or if the device has too little memory.
     """

@@ -72,7 +72,7 @@ def test_an_unavailable_precision_names_a_way_to_continue(
     select_device.cache_clear()
     assert done.returncode == 1
     assert lines_of(done.stderr)[-1].endswith(
-        "use float32; a run of this precision can go on as a new one, with --init-from"
+        "use float32; to continue a run of this precision, start a new one with --init-from"
     )
 
 

@@ -278,7 +278,7 @@ def test_rare_characters_are_listed_only_if_they_are_many(
         ("★", None),  # 1 of 1,760: less than 0.1 %
         (
             "★" * 9,
-            "0.5% of the validation text are characters that the training text lacks: '★' (U+2605)",
+            "0.5% of the validation characters never occur in the training text: '★' (U+2605)",
         ),
     ],
 )
@@ -470,7 +470,7 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
     refused: list[tuple[list[str | Path], str]] = [
         ([], r"checkpoints/: no run with a finished epoch"),
         (["none"], "none: no such run or weights file"),
-        (["."], r"\.: contains no finished epoch"),
+        (["."], r"\.: has no finished epoch yet"),
         (["text"], "text: not a charlstm weights file"),
         (["cut.weights.h5"], r"cut\.weights\.h5: damaged or truncated"),
         ([weights, "--epoch", "1"], "a weights file holds a single epoch; leave out --epoch"),

@@ -330,7 +330,7 @@ def test_an_old_export_stays_until_the_new_one_is_complete(tmp_path: Path) -> No
     for path in (file, folder):
         with pytest.raises(KeyboardInterrupt):
             place_new(path, stop=True)
-        with pytest.raises(CharlstmError, match="exists already"):
+        with pytest.raises(CharlstmError, match="already exists"):
             place_new(path, overwrite=False)
     assert file.read_text() == (folder / "saved_model.pb").read_text() == "old"
     place_new(file)
@@ -373,7 +373,7 @@ def test_a_path_created_in_the_meantime_is_kept(tmp_path: Path) -> None:
             part.mkdir()
             path.mkdir()
 
-    with pytest.raises(CharlstmError, match="exists already"):
+    with pytest.raises(CharlstmError, match="already exists"):
         place_late()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -388,8 +388,8 @@ def test_only_an_export_of_the_same_kind_is_replaced(tmp_path: Path) -> None:
             "file",
             "onnx",
             False,
-        ): "exists already; choose another name, or replace it with `overwrite`",
-        ("notes", "saved-model", False): "exists already",
+        ): "already exists; choose another name, or replace it with `overwrite`",
+        ("notes", "saved-model", False): "already exists",
         ("notes", "saved-model", True): "contains a.txt, which is not part of a saved model",
         ("file", "saved-model", True): "is not a folder, so it is not replaced",
         ("model.h5", "keras", True): "must end in .keras, or Keras cannot load the file",
@@ -492,7 +492,7 @@ def test_an_export_reports_the_change_in_bits_per_character(
     again = charlstm(*arguments, trained)
     assert again.returncode == 1
     assert lines_of(again.stderr)[1:] == [
-        "charlstm: model.onnx: exists already; choose another name, or replace it with --overwrite"
+        "charlstm: model.onnx: already exists; choose another name, or replace it with --overwrite"
     ]
 
 

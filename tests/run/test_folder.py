@@ -333,7 +333,7 @@ def test_without_file_locks_there_is_a_note(
     with old_run(tmp_path / "old", told.append):
         pass
     assert [line.partition(": ")[2] for line in told] == [
-        "no file locks here, so a second training in it would go unnoticed"
+        "no locks on this file system; nothing stops a second training in it"
     ] * 2
 
 

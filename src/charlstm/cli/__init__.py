@@ -28,7 +28,7 @@ from charlstm.version import __version__
 
 
 def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - Click's signature
-    if wanted and not context.resilient_parsing:  # Click parses this way to complete
+    if wanted and not context.resilient_parsing:  # not while the shell completes
         packages = ("keras", "tensorflow")
         versions = (f"{name} {version_of(name) or 'not installed'}" for name in packages)
         click.echo(f"charlstm {__version__}, {', '.join(versions)}")
@@ -117,8 +117,8 @@ def main() -> None:
     _interrupt.listen()
     code = run()
     if _interrupt.pressed():
-        # If Ctrl+C interrupts the exec of a string, which many imports do, Python notes that and
-        # kills itself with SIGINT at exit, even if the exception has been handled.
+        # Many imports exec a string. If Ctrl+C interrupts that, Python kills itself with SIGINT at
+        # exit, even if the exception has been handled.
         os._exit(code)
     sys.exit(code)
 

@@ -17,9 +17,9 @@ SHORTEST = 60  # seconds; a shorter time is not reported
 class Eta:
     """Estimates the remaining time, once; ``total`` counts the steps of all epochs.
 
-    One call of the compiled function does several steps, and reports them together when it is done.
-    So time is taken at the first report of a call: the steps from one such report to another took
-    the time between them.
+    The compiled function runs several steps per call, and reports them together when it returns.
+    So the pace is measured from the first report of one call to the first report of a later one:
+    the time between two reports of the same call means nothing.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Eta:
             return ""
         self._told = True
         pace = (self._clock() - self._start[1]) / (self._seen - self._start[0])
-        # The rest of this call is done, too: the estimate is too long by less than one call.
+        # The other steps of this call are done, too, so this overestimates by less than one call.
         left = self._total - (report.epoch - 1) * self._steps_of_epoch - report.step
         return f"about {duration(pace * left)} left" if pace * left >= SHORTEST else ""
 

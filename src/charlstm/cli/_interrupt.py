@@ -1,9 +1,10 @@
-"""Signals that stop the program: Ctrl+C, SIGTERM, and the warnings of schedulers. None is lost.
+"""Handle the signals that stop the program: Ctrl+C, SIGTERM, SIGHUP and schedulers' warnings.
 
-Python raises KeyboardInterrupt wherever the program is. Inside TensorFlow it can turn into a
-TypeError, and inside a finalizer it is dropped, so the signal is also recorded, for code that asks.
-And Python runs no handler until a call into TensorFlow returns, which can take seconds, so a thread
-responds at once, and ends the program at a second Ctrl+C or SIGTERM.
+A KeyboardInterrupt can be lost: inside TensorFlow it can turn into a TypeError, and inside a
+finalizer it is dropped. So the handler also records the signal, and loops check ``pressed``.
+
+Python runs no handler until a call into TensorFlow returns, which can take seconds. So a thread
+prints a message at once, and ends the program at a second Ctrl+C or SIGTERM.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ Item = TypeVar("Item")
 
 # HUP: the terminal was closed. USR1, USR2, XCPU: schedulers warn that time is up.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-# Signals that end the program when repeated. The others come more than once by themselves: HUP from
-# the kernel and from the shell, and the warnings of schedulers.
+# Signals that end the program at once when repeated. The others can arrive twice unprompted: HUP
+# from the kernel and from the shell, and the warnings of schedulers.
 IMPATIENT = {signal.SIGINT, signal.SIGTERM}
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
@@ -39,7 +40,7 @@ def listen() -> None:
 
 
 def defer() -> None:
-    """Raise no KeyboardInterrupt from now on: running code asks ``pressed`` and stops by itself."""
+    """Raise no KeyboardInterrupt from now on: the caller checks ``pressed`` and stops by itself."""
     global _deferred  # noqa: PLW0603 - a process has one such state
     _deferred = True
 

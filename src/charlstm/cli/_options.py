@@ -1,4 +1,4 @@
-"""Records of options as Click options, in groups; the options that several commands share."""
+"""Turn records of options into Click options; declare the options that several commands share."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from charlstm.options import Option, option, options
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SHORT = {"output": "-o"}
-LARGEST_SHOWN = 1000  # upper limit of an option that help mentions
+LARGEST_SHOWN = 1000  # help omits the range of an option with a higher limit, or with none
 FILE: dict[str, Any] = {"pattern": r"(?s).+", "metavar": "FILE", "meaning": "a file name"}
 TYPED = {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}
 
@@ -79,7 +79,7 @@ class GroupedCommand(click.Command):
     """A command whose help lists its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options; one without a heading belongs to the group of the one before it."""
+        """Write the options; one without a heading joins the group of the option before it."""
         heading = "Options"
         groups: dict[str, list[tuple[str, str]]] = {}
         for option_ in self.get_params(ctx):
@@ -97,7 +97,7 @@ class _Option(click.Option):
 
     def __init__(self, *names: Any, item: Option, **settings: Any) -> None:
         self.heading = item.heading
-        # That counts are not negative, or below 2 ** 32, needs no mention.
+        # "at least 1" or "at most 4294967295" would only clutter the help.
         self._range = item.range if item.high <= LARGEST_SHOWN else ""
         super().__init__(*names, **settings)
 
@@ -106,8 +106,8 @@ class _Option(click.Option):
         return {**extra, "range": self._range} if self._range else extra
 
 
-class _Whole(click.types.StringParamType):
-    """A text that Click must not split at its blanks when it comes from the environment."""
+class _UnsplitText(click.types.StringParamType):
+    """The type of a repeatable text: Click would split one from the environment at its blanks."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]
@@ -119,7 +119,7 @@ COMPLETED = {"DIR": complete_folder, "CHECKPOINT": complete_file}
 def _type(item: Option) -> Any:  # a type in Click's sense
     if item.choices:
         return click.Choice(item.choices)
-    return _Whole() if item.multiple else item.kind
+    return _UnsplitText() if item.multiple else item.kind
 
 
 def _click_option(item: Option) -> Callable[[Command], Command]:

@@ -27,7 +27,7 @@ def check_file(path: str, *read: str | Path) -> None:
             status = target.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise CharlstmError(f"{path}: not a regular file", "choose another")
-            if any(_is(status, name) for name in read):
+            if any(_is_same(status, name) for name in read):
                 raise CharlstmError(f"{path}: is also an input", "choose another output file")
 
 
@@ -53,8 +53,8 @@ def _target(path: str) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _is(status: os.stat_result, name: str | Path) -> bool:
-    """Tell whether a status is that of a file, if the file exists; -: of standard input."""
+def _is_same(status: os.stat_result, name: str | Path) -> bool:
+    """Tell whether ``status`` is that of the file ``name``, which need not exist (-: stdin)."""
     try:
         return os.path.samestat(status, os.fstat(0) if name == "-" else Path(name).stat())
     except OSError:

@@ -1,4 +1,4 @@
-"""The standard streams: always open, indifferent to lost readers, and safe for terminals."""
+"""The standard streams: always open; stderr never fails; text is safe for terminals."""
 
 import contextlib
 import io
@@ -24,9 +24,10 @@ class _Stderr(io.FileIO):
 
 
 def open_streams() -> None:
-    """Replace closed standard streams, or the next file to be opened would get their number.
+    """Open standard streams that are closed, or the next file would get their descriptors.
 
-    What is written to them is discarded; reading from them fails, as from a closed stream.
+    Output to such a stream is discarded, and reading from it fails. ``sys.stderr`` is replaced by a
+    stream that never fails.
     """
     for descriptor in range(3):
         try:
@@ -41,7 +42,7 @@ def open_streams() -> None:
 
 
 def discard_output() -> None:
-    """Discard standard output from now on, or Python would fail again when it exits."""
+    """Discard standard output from now on, or Python would fail again as it flushes it at exit."""
     with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

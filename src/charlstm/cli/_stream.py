@@ -1,4 +1,4 @@
-"""A text streamed to standard output: stop texts and colours."""
+"""Stream a text to standard output: stop texts and colours."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from charlstm.text.display import visible
 
 Piece = tuple[str, Sequence[float]]  # characters, and the surprisal of each in nats
 
-# Surprisal in bits, exclusive, up to which a character has a background of the 256-colour palette.
+# (surprisal in bits, background in the 256-colour palette): the background of a character with a
+# surprisal below this one, and not below the previous one.
 SHADES = ((1, ""), (2, "230"), (4, "222"), (6, "215"), (8, "209"), (math.inf, "203"))
 
 
 class Ending:
-    """Ends a text before the first stop text that is complete.
+    """Ends a text before the stop text that is completed first.
 
     Characters that could still become a stop text are held back.
     """
@@ -31,7 +32,7 @@ class Ending:
         self.complete = False
 
     def take(self, text: str, nats: Sequence[float]) -> Piece:
-        """Add sampled characters; return those that now certainly belong to the text."""
+        """Add sampled characters; return those that can no longer be part of a stop text."""
         if self.complete:
             return "", []
         self._text += text

@@ -1,4 +1,4 @@
-"""A training in words: a summary at its start, a line per report, the way on at its end."""
+"""Describe a training: a summary before it, a line per report, and the next command after it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LISTED = 8  # characters shown
 RARE = 10  # a character that occurs fewer times can hardly be learned
-MANY_RARE = 0.1  # of the vocabulary: worth a line; some rare characters are normal
-MANY_UNSEEN = 0.001  # of the validation text: worth a line
+MANY_RARE = 0.1  # share of the text's distinct characters; fewer rare ones are normal
+MANY_UNSEEN = 0.001  # share of the validation text; a smaller one is not worth a line
 
 
 def summary(training: Training) -> Iterator[str]:
@@ -123,8 +123,8 @@ def _text(training: Training) -> Iterator[str]:
     share = sum(corpus.counts[i] for i in corpus.vocabulary.encode(unseen)) / (len(validation) or 1)
     if share > MANY_UNSEEN:
         yield (
-            f"unseen:  {share:.1%} of the validation text are characters that the training text "
-            f"lacks: {_listed(unseen)}"
+            f"unseen:  {share:.1%} of the validation characters never occur in the training text: "
+            f"{_listed(unseen)}"
         )
     yield (
         f"batches: {windows.steps:,} steps per epoch, each of {windows.batch_size:,} lanes x "

@@ -10,7 +10,7 @@ from charlstm.cli._stream import Piece
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8
 
-if TYPE_CHECKING:  # for real only when a command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
     from charlstm.sampling import Drawn

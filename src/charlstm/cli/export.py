@@ -22,7 +22,7 @@ from charlstm.export.request import SMALLER, ExportOptions, ExportRequest
 from charlstm.options import option, record_of
 from charlstm.run.history import bits_per_char
 
-if TYPE_CHECKING:  # for real only when a command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from charlstm.export.request import Exported, Loss
 
 
@@ -47,9 +47,9 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     """Export a model to another runtime, which needs no charlstm.
 
     The export is a single step with explicit state: ids and states in, logits and states out. It
-    carries the vocabulary and the settings. It is loaded in its runtime and compared with the
-    model before it is saved. CHECKPOINT is a run folder or a weights file; by default, the newest
-    run under checkpoints/.
+    carries the vocabulary and the settings. If its runtime is installed, it is loaded there and
+    compared with the model before it is saved. CHECKPOINT is a run folder or a weights file; by
+    default, the newest run under checkpoints/.
 
     \b
     charlstm export --format onnx -o model.onnx

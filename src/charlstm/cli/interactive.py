@@ -19,7 +19,7 @@ from charlstm.cli._text import decoded, read_and_tell
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8, options
 
-if TYPE_CHECKING:  # for real only when a command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
     from charlstm.sampling import Sampler
@@ -73,7 +73,7 @@ def converse(conversation: Conversation) -> None:
     while (line := _ask("> " if terminal else "")) is not None:
         try:
             if line.startswith(":") and not line.startswith("::"):
-                _obey(line, conversation)
+                _run_command(line, conversation)
             else:
                 _answer(line.removeprefix(":"), conversation)
         except CharlstmError as error:  # the conversation continues
@@ -93,7 +93,7 @@ def _ask(prompt: str) -> str | None:
 
 
 def _answer(line: str, conversation: Conversation) -> None:
-    """Read a line and answer it; at a stop text, rewind the state to what was shown."""
+    """Answer a line; after a stop text, rewind the state to the end of the text shown."""
     from charlstm.text.source import text_in_memory
 
     if not is_utf8(line):
@@ -117,14 +117,14 @@ def _answer(line: str, conversation: Conversation) -> None:
 
 
 def _said(line: str, vocabulary: Vocabulary) -> str:
-    """Return a line with the line end of the training text, unless it ends with a backslash."""
+    """Append the line end of the training text to a line, unless it ends with a backslash."""
     bare = line.removesuffix("\r")
     if bare.endswith("\\"):
         return bare.removesuffix("\\")
     return bare + "".join(character for character in "\r\n" if character in vocabulary.characters)
 
 
-def _obey(line: str, conversation: Conversation) -> None:
+def _run_command(line: str, conversation: Conversation) -> None:
     """Execute a command, a line that starts with a colon.
 
     Raises CharlstmError if there is no such command, or if its value is missing or invalid.

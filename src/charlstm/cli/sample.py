@@ -27,13 +27,14 @@ from charlstm.errors import CharlstmError
 from charlstm.options import record_of
 from charlstm.text.display import visible
 
-if TYPE_CHECKING:  # for real only when a command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
     from charlstm.run.weights import Checkpoint
     from charlstm.text.vocabulary import Vocabulary
 
-# Characters: reading a longer prime may show a progress bar, so the prime is printed afterwards.
+# Characters: a prime this long is printed only once it has been read, since reading it may show a
+# progress bar.
 LONG_PRIME = 2048
 
 
@@ -155,7 +156,7 @@ def _draw(
 
 
 def _shown(console: Console, texts: list[Piece]) -> list[Piece]:
-    """Return the texts unchanged, once the bar of the prime is removed."""
+    """Remove the progress bar of the prime; return the texts unchanged."""
     console.close()
     return texts
 

@@ -23,7 +23,7 @@ from charlstm.cli._stdio import tell, write_text
 from charlstm.config import ScoreOptions
 from charlstm.options import option, record_of
 
-if TYPE_CHECKING:  # for real only when a command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from charlstm.evaluation import Evaluation
     from charlstm.scoring import Score
     from charlstm.text.vocabulary import Vocabulary
@@ -92,7 +92,7 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
         tell(result.note)
     if config.html:
         _write_page(config.html, text, checkpoint.vocabulary, result)
-    # A page on standard output has it to itself; the table then goes to standard error.
+    # If the page goes to standard output, the table goes to standard error.
     write = write_text if not config.html or not is_stdout(config.html) else _tell_table
     for number, line in enumerate(result.lines, 1):
         write(_line(number, line, config))

@@ -24,8 +24,8 @@ from charlstm.config import TrainConfig
 from charlstm.options import option, options, record_of
 from charlstm.run.history import Epoch, best, bits_per_char, epochs, steps
 
-if TYPE_CHECKING:
-    from charlstm.run.description import Description  # for real only when a command runs: h5py
+if TYPE_CHECKING:  # imports numpy, so at run time only when a command runs
+    from charlstm.run.description import Description
 
 NARROWEST, WIDEST, HEIGHT = 40, 100, 13  # of the curve, in characters
 LABEL = 12  # width of the labels
@@ -35,7 +35,7 @@ LABEL = 12  # width of the labels
 class ShowConfig:
     """What is shown of a run."""
 
-    verify: bool = option(default=False, help="Check every file of the run for damage.")
+    verify: bool = option(default=False, help="Check the files of the run for damage.")
     json: bool = json_option()
 
 
@@ -69,10 +69,10 @@ def show(checkpoint: str | None, **values: Any) -> None:
 
 @dataclass(frozen=True)
 class _View:
-    """What is known of a run or a weights file.
+    """The data to show of a run or a weights file.
 
-    ``steps`` are the steps in the history, as (epoch, step, loss); ``written`` is the time of its
-    last line, empty for a single weights file.
+    ``steps`` are the steps in the history, as (epoch, step, loss). ``written`` is the time of its
+    last entry; empty without any, as for a single weights file.
     """
 
     path: Path

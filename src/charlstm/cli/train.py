@@ -28,7 +28,7 @@ from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
 from charlstm.errors import one_line, spelled
 from charlstm.version import __version__
 
-if TYPE_CHECKING:  # for real only when the command runs: numpy
+if TYPE_CHECKING:  # these import numpy, so at run time only when the command runs
     from charlstm.sampling import Sampler
     from charlstm.training.loop import Training
     from charlstm.training.reports import Ended, EpochReport, StepReport

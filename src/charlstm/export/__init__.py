@@ -24,7 +24,9 @@ def export(
     request: ExportRequest,
     progress: Progress = lambda _what, _total, _more: None,
 ) -> Exported:
-    """Export a model to another runtime; the path appears only if the export agrees with the model.
+    """Export a model to another runtime; if that is installed, check that the export agrees.
+
+    The path appears only when the export is complete and has passed the check.
 
     Raises CharlstmError, and writes nothing, if a package is missing, the path exists, or the
     export disagrees with the model.

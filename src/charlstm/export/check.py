@@ -16,7 +16,8 @@ from charlstm.run.weights import Array, Checkpoint
 PRIME = 200  # characters of the vocabulary in the prime, at most
 CHARACTERS = 200  # characters that the model generates after the prime
 TOLERANCE = 1e-4  # absolute, for a logit or a state
-# Applies above 50, where float32 cannot keep to TOLERANCE: 16 times the precision of float32.
+# Relative to the largest value, for values above 50, where float32 is too coarse for TOLERANCE;
+# 16 times the precision of float32.
 RELATIVE_TOLERANCE = 2e-6
 SEQUENCE_LENGTH = 256  # characters per window when the original model is measured
 
@@ -28,7 +29,8 @@ Tick = Callable[[int], object]  # called with the number of newly processed char
 class Comparison:
     """The largest difference between an artifact and the model.
 
-    ``equal`` is whether logits, states and text were within tolerance at every step.
+    ``equal`` is whether logits, states and the most likely character agreed at every step, within
+    the tolerance.
     """
 
     difference: float

@@ -41,10 +41,10 @@ def importing(name: str) -> Iterator[None]:
 
 
 def missing_runtime(name: str, *, check: bool) -> str:
-    """Return the package that runs a format if it is not installed, or else an empty string.
+    """Return the missing package that runs a format; empty if none is missing.
 
-    Raises CharlstmError if the package that writes the format is not installed, or the one that
-    runs it is not and ``check`` requires it.
+    Raises CharlstmError if the package that writes the format is missing, or if ``check`` requires
+    the one that runs it and that is missing.
     """
     missing = {
         "format": _missing(WRITERS.get(name)),
@@ -72,7 +72,7 @@ def check_destination(path: Path, name: str, *, overwrite: bool) -> None:
             folders.recover_folder(Path(os.path.realpath(path)))
         if os.path.lexists(path) and not overwrite:
             raise CharlstmError(
-                f"{path}: exists already", "choose another name, or replace it with {overwrite}"
+                f"{path}: already exists", "choose another name, or replace it with {overwrite}"
             )
         if name in FOLDERS:
             _check_folder(path)
@@ -121,5 +121,5 @@ def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _missing(module: str | None) -> str:
-    """Return the package of a required module if it is not installed, or else an empty string."""
+    """Return the package of a module if it is required but not installed; else an empty string."""
     return module.replace("_", "-") if module and not find_spec(module) else ""

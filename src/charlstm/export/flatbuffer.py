@@ -21,7 +21,7 @@ OPS = schema.BuiltinOperator
 
 
 class _Buffer(schema.BufferT):  # type: ignore[misc] # it is untyped
-    """A buffer aligned to 16 bytes, as the schema requires; its generated Python code does not."""
+    """A buffer aligned to 16 bytes: the schema requires it, but its Python code does not do it."""
 
     def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name of the schema's code
         """Write the buffer; return its offset."""

@@ -1,7 +1,7 @@
 """The format litert: a flatbuffer with built-in operators and static shapes, for one character.
 
-It is written operator by operator, because converters reorder inputs and outputs, and decompose
-the graph, as compiled by XLA, into slower operators.
+It is written operator by operator: converters reorder inputs and outputs, and split a graph
+compiled by XLA into slower operators.
 """
 
 import zipfile
@@ -77,7 +77,7 @@ def load(path: Path) -> Step:
 
 
 def _biases(bias: Array) -> Array:
-    """Return the biases of the input and the recurrent product; a single bias is the latter."""
+    """Return the biases of the input and recurrent products; a single bias is of the latter."""
     return bias if bias.ndim > 1 else np.stack([np.zeros_like(bias), bias])
 
 

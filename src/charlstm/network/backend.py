@@ -49,8 +49,8 @@ def _capture() -> BinaryIO:
         return Path(os.devnull).open("r+b", buffering=0)
 
 
-# Set even if set already: a backend chosen for other programs does not apply here. Nor do the
-# settings in ~/.keras, which Keras would also create; below /dev/null, it cannot.
+# These override the user's values: a backend chosen for other programs does not apply here. Nor do
+# the settings in ~/.keras, a folder that Keras would also create; under /dev/null, it cannot.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["KERAS_HOME"] = os.path.join(os.devnull, "keras")  # noqa: PTH118 - not a real path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -59,13 +59,13 @@ with quiet_stderr():
     import keras
     import tensorflow as tf
 
-    # XLA's own operations: not in TensorFlow's public API, but JAX uses them for its exports to it.
+    # XLA's operations: not in TensorFlow's public API, but JAX's exports to TensorFlow use them.
     from tensorflow.compiler.tf2xla.python import xla
 
 OF_THE_GPU = re.compile("cuda|cudnn|cublas|gpu|rnn", re.IGNORECASE)
 REASON = 200  # characters of CUDA's message to quote
 
-# M_TOP_PAD of glibc's malloc.h: how many bytes more than needed it requests, and keeps.
+# M_TOP_PAD of glibc's malloc.h, and its value: malloc requests and keeps this many extra bytes.
 _TOP_PAD, _KEPT = -2, 2**26
 
 NO_GPU = "TensorFlow sees no GPU", "install the driver and pip install 'charlstm[cuda]'"
@@ -85,9 +85,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Device:
-    """Where to compute; ``on_gpu``: on a GPU, where LSTM layers must use cuDNN.
+    """Where to compute; ``on_gpu``: on a GPU, where LSTM and GRU layers must use cuDNN.
 
-    ``bfloat16``: matrix products are faster in bfloat16 than in float32.
+    ``bfloat16``: matrix products are faster there in bfloat16 than in float32.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Device:
 
 
 def _keep_memory() -> None:
-    """Make glibc keep freed memory: to request it again takes up to half of a training step.
+    """Make glibc keep freed memory: requesting it again takes up to half of a step's time.
 
     Call this before TensorFlow starts its threads. Without glibc, it does nothing.
     """
@@ -198,5 +198,5 @@ def choose_precision(choice: str, device: Device) -> str:
 
 def _no_gain(problem: str, better: str) -> CharlstmError:
     # A resumed run keeps its precision.
-    hint = f"use {better}; a run of this precision can go on as a new one, with {{init_from}}"
+    hint = f"use {better}; to continue a run of this precision, start a new one with {{init_from}}"
     return CharlstmError(problem, hint, option="precision")

@@ -13,17 +13,17 @@ from charlstm.network.backend import tf
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell for the time loops; b rows, U units, n blocks of U columns in a kernel.
+    """A cell for the time loops; b rows, U units, n (``blocks``) blocks of U columns in a kernel.
 
     ``forward(inputs, product, bias, states)`` takes x W and h U (b, nU), the bias, and the states
     (b, U), h first. It returns the new states and ``saved``, the arrays that ``backward`` needs:
     an array (b, kU) for each k in ``saved_blocks``, then the activations (b, nU). The first of
-    these arrays is the last state.
+    these arrays is the new c in an LSTM, the new h in other cells.
 
-    ``backward(gradients, saved, before)`` takes the gradients of the states, the blocks (b, U) of
-    ``saved``, and the last state before the step. It returns the gradients of x W and of h U, each
-    as a list of blocks (``same``: one list for both), and the gradients of the states without the
-    part that comes through h U (None: zero).
+    ``backward(gradients, saved, before)`` takes the gradients of the new states, the blocks (b, U)
+    of ``saved``, and c (in an LSTM) or h before the step. It returns the gradients of x W and of
+    h U, each as a list of blocks (only one list if ``same``: they are equal), and the gradients of
+    the states before the step, without the part that comes through h U (None: zero).
     """
 
     blocks: int

@@ -13,9 +13,10 @@ from charlstm.network.cells import Cell
 def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
     """Run b rows, from row ``first`` on, through all time steps.
 
-    ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1); ``weights`` are W, U, U
+    ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1). ``weights`` are W, U, U
     transposed and the bias.
-    Returns h (b, T, U), the last states (b, U) and the ``saved`` arrays of the cell (b, T, n).
+    Returns h (b, T, U), the last states (b, U) and the ``saved`` arrays of the cell, (b, T, kU) and
+    (b, T, nU).
     """
     kernel, recurrent, back, bias = weights
     (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
@@ -55,9 +56,9 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
 
     ``kind`` is the cell and the type of products. ``gradients`` are those of all outputs (B, T, U)
     and the last states (b, U). ``forward`` has the saved arrays, outputs and first states of the
-    forward loop. ``back`` is U transposed: XLA would transpose it in every time step.
-    Returns the gradients of x W and h U (b, T, nU), only one if equal, h before each time step
-    (b, T, U), both in the type of products, and the gradients of the first states (b, U).
+    forward loop. ``back`` is U transposed: XLA would transpose U in every time step.
+    Returns the gradients of x W and h U (b, T, nU), in a list of one if they are equal; h before
+    each time step (b, T, U), both in the type of products; and those of the first states (b, U).
     """
     (cell, products), (d_outputs, d_last) = kind, gradients
     saved, outputs, start = forward
@@ -66,12 +67,12 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
         tf.concat([state[:, None], later[:, :-1]], 1)
         for state, later in ((start[-1], saved[0]), (start[0], outputs))
     )
-    # To put rows into a bfloat16 array, XLA converts all of it; into a uint16 array, nothing.
+    # XLA converts a whole bfloat16 array to put rows into it, but not a uint16 array.
     bits = tf.uint16 if products == tf.bfloat16 else products
 
     def step(t: Any, d_states: Any, d_products: Any) -> Any:
         dh = d_states[0] + tf.slice(d_outputs, (first, t, 0), (rows, 1, units))[:, 0]
-        # One slice per block: XLA would split a slice one number at a time, reading t for each.
+        # One slice per block: XLA would split a larger slice number by number, reading t for each.
         blocks = [
             _at(part, t, block, units) for part in saved for block in range(0, part.shape[2], units)
         ]
@@ -101,7 +102,7 @@ def _multiply_blocks(blocks: list[Any], back: Any) -> Any:
     """Return the product of blocks (b, U), side by side, and a matrix; in XLA only."""
     if back.dtype == tf.float32:
         return _multiply(tf.concat(blocks, -1), back)
-    # In bfloat16 XLA is faster at small products.
+    # In bfloat16, XLA computes several small products faster than a large one.
     parts = zip(blocks, tf.split(back, len(blocks)), strict=True)
     return sum(_multiply(block, rows) for block, rows in parts)
 

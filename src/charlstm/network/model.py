@@ -1,4 +1,4 @@
-"""The network, defined once, for any batch size. The only module that names layers.
+"""The network, defined once, for any batch size. The only module that builds it from layers.
 
 Knows no files and no text.
 """
@@ -35,8 +35,8 @@ class Dropout(keras.layers.Layer):  # type: ignore[misc] # Keras is untyped
 
 
 def _drop(inputs: Any, seed: Any, rate: float) -> Any:
-    # A mask needs only half of a random number's 32 bits; using both halves takes a third of the
-    # time.
+    # An element of a mask needs only 16 of a random number's 32 bits; using both halves takes a
+    # third of the time.
     units = inputs.shape[-1]
     shape = tf.concat([tf.shape(inputs)[:-1], [(units + 1) // 2]], 0)
     numbers = tf.random.stateless_uniform(
@@ -144,9 +144,9 @@ def build_model(  # noqa: PLR0913 - one definition of the network for all uses
 ) -> CharacterModel:
     """Build the network with its weights.
 
-    ``seed`` initialises the weights as Keras does by default, each with its own seed; without
-    ``seed`` they are zeros, to be set from a file. ``precision`` is that of the matrix products in
-    recurrent layers; weights and logits are always float32.
+    ``seed`` initialises the weights as Keras does by default, each with its own seed. Without
+    ``seed`` the kernels are zeros, until ``set_arrays`` sets the weights. ``precision`` is that of
+    the matrix products in recurrent layers; weights and logits are always float32.
     """
     model = CharacterModel(
         config, vocab_size, batch_size=batch_size, on_gpu=on_gpu, seed=seed, precision=precision

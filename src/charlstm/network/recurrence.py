@@ -1,10 +1,10 @@
-"""Recurrent layers with a recurrence that is fast on a CPU; on a GPU they are Keras's, on cuDNN.
+"""Recurrent layers: on a CPU with faster loops than Keras's, on a GPU Keras's own, on cuDNN.
 
-Keras's loop multiplies by the kernel and adds to both weight gradients in every time step. Here
-these are three products over all time steps at once, outside the loop; for one-hot vectors, a
-look-up and sums of rows. XLA compiles what must stay inside: h @ U forward and dz @ U.T backward.
-The rows of a batch are independent, so groups of rows run in parallel, and the cores need not
-synchronise in every time step. Knows no model.
+In every time step, Keras's loop multiplies by the kernel and adds to the gradients of both weight
+matrices. Here, these are three products over all time steps at once, outside the loop; for one-hot
+vectors, a look-up of rows and sums of rows replace two of them. XLA compiles what must stay inside
+the loop: h @ U forward and dz @ U.T backward. The rows of a batch are independent, so groups of
+rows run in parallel, and the cores need not synchronise in every time step. Knows no model.
 """
 
 from functools import partial
@@ -16,8 +16,8 @@ from charlstm.network.backend import keras, tf
 from charlstm.network.cells import Cell
 from charlstm.network.loops import backward, forward
 
-ROWS_PER_GROUP = 8  # at least: fewer do not pay for reading all of U in every time step
-FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: a product with fewer is slower than in float32
+ROWS_PER_GROUP = 8  # minimum: with fewer, reading all of U in every time step does not pay
+FEWEST_BFLOAT16_ROWS = 16  # of dz in a group: with fewer, float32 products are faster
 
 
 class _Hoisted:
@@ -89,7 +89,7 @@ class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras
 def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
     """Return outputs (B, T, U) and the last states (B, U), all float32.
 
-    ``products`` is the type of matrix products, except of those that are faster in float32.
+    ``products`` is the type of matrix products, except where float32 is faster.
     ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the first
     states (B, U); ``cell`` defines n and the computation.
     """
@@ -145,8 +145,8 @@ def _over_time(
     """Return the gradients of x, W, U and the bias, from products over all time steps at once.
 
     ``d_products`` are the gradients of x W and of h U (B x T, nU), only one if they are equal;
-    ``before`` is h before each time step (B x T, U). The gradient of the bias is (1 or 2, nU), that
-    of ids None.
+    ``before`` is h before each time step (B x T, U). If x are ids, its gradient is None. The
+    gradient of the bias is (1, nU) or (2, nU).
     """
     dz, dr = d_products[0], d_products[-1]
     if x.dtype.is_integer:
@@ -186,9 +186,9 @@ def _flat(groups: Any) -> Any:
 
 
 def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
-    """Split a batch into equal groups of at least ``fewest`` rows if it can, one per core at most.
+    """Split a batch into equal groups, at most one per core, of at least ``fewest`` rows if it can.
 
-    Returns the first and the last row (exclusive) of each.
+    Returns the first row of each group, and the row after its last one.
     """
     most = min(usable_cores(), batch // fewest)
     count = next(n for n in range(max(1, most), 0, -1) if batch % n == 0)

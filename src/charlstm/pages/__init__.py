@@ -1,1 +1,1 @@
-"""Output to look at outside the terminal: the loss plot and the surprisal page."""
+"""Output for an image viewer or a browser: the loss plot and the surprisal page."""

@@ -176,7 +176,7 @@ def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            tell(f"{place}: no file locks here, so a second training in it would go unnoticed")
+            tell(f"{place}: no locks on this file system; nothing stops a second training in it")
         yield
     finally:
         os.close(descriptor)

@@ -17,10 +17,10 @@ HIDDEN = re.compile(r"\..*\.(part|old|tmp)")  # an unfinished run, or one put as
 
 
 def find_weights(named: str | None, epoch: str | None = None) -> Path:
-    """Return the weights file ``named``, or one of a run folder or, by default, the newest run.
+    """Return the weights file ``named``, or the file of ``epoch`` in the run folder ``named``.
 
-    ``epoch`` is best, last or a number; None is best. Raises CharlstmError if there is no such
-    file.
+    The default is the newest run. ``epoch`` is best, last or a number; None is best. Raises
+    CharlstmError if there is no such file.
     """
     if named is None:
         return newest_run().choose(epoch or "best")
@@ -35,7 +35,7 @@ def find_weights(named: str | None, epoch: str | None = None) -> Path:
 def load_checkpoint(named: str | None, epoch: str | None = None) -> tuple[Path, Checkpoint]:
     """Read the weights file that ``find_weights`` returns; return its path and its contents.
 
-    If a running training with a limit on kept epochs removes it meanwhile, the search is repeated.
+    If a running training removes the file meanwhile, because of ``keep``, the search is repeated.
 
     Raises CharlstmError if there is none, or it cannot be read.
     """
@@ -49,7 +49,7 @@ def load_checkpoint(named: str | None, epoch: str | None = None) -> tuple[Path, 
 
 
 def find_run(named: str | None) -> RunFolder | Path:
-    """Return the run ``named``, or by default the newest, or else the path of a weights file.
+    """Return the run or the path of the weights file ``named``; by default, the newest run.
 
     A run counts as soon as it has a resume file or an epoch file. Raises CharlstmError if there is
     none.

@@ -35,7 +35,7 @@ ANOTHER = "choose another folder with {run}"  # hint for a folder that cannot be
 
 
 class RunFolder:
-    """The folder of one training, at ``path``; messages call it ``place``."""
+    """The folder of one training, now at ``path``; messages call it ``place``, its final path."""
 
     def __init__(self, path: Path, place: Path | None = None) -> None:
         self.path = path
@@ -197,9 +197,10 @@ class RunFolder:
             return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
     def last_state(self) -> tuple[Checkpoint, str]:
-        """Return the state to resume from, and the problem with the resume file, if there is one.
+        """Return the state to resume from, and the problem with the resume file or an empty string.
 
-        The newest intact epoch file is used then. Raises CharlstmError if there is none.
+        If the resume file has a problem, the newest intact epoch file is used. Raises CharlstmError
+        if no file is intact.
         """
         return self._last(read_checkpoint)
 
@@ -218,7 +219,7 @@ class RunFolder:
         raise CharlstmError(problem, "no epoch file is intact either; start again with {overwrite}")
 
     def history_until(self, epoch: int) -> int:
-        """Return the end, in bytes, of the last history line about ``epoch`` or an earlier one."""
+        """Return where the history entry of ``epoch``, or of one before it, ends, in bytes."""
         until = 0
         for line, end in read_lines(self.history_path):
             match line:
@@ -238,7 +239,7 @@ class RunFolder:
     def _epochs_to_choose_from(self) -> list[int]:
         kept = self.epochs()
         if not kept:
-            raise CharlstmError(f"{self.path}: contains no finished epoch (yet)", "train first")
+            raise CharlstmError(f"{self.path}: has no finished epoch yet", "train at least one")
         return kept
 
     def _write(self, name: str, content: bytes) -> None:

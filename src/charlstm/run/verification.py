@@ -1,4 +1,7 @@
-"""Verify the files of a run: read each one, and check it against the others."""
+"""Verify the files of a run: read each one, and check it against the others.
+
+Neither loss.png nor TensorBoard's event files are checked: both are made from the history.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ class Verdict:
 
 
 def verify(place: RunFolder | Path) -> Iterator[Verdict]:
-    """Read every file of a run, or one weights file, and yield a verdict on each."""
+    """Read the files that a run is made of, or one weights file; yield a verdict on each."""
     if isinstance(place, Path):
         yield _verdict(place, partial(read_checkpoint, place))
         return

@@ -72,6 +72,6 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     with h5py.File(image, "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, dtype=array.dtype)
-        # Fixed-length: HDF5 stores variable-length strings in a heap; damaged heaps crashed it.
+        # Fixed-length: HDF5 stores variable-length strings in a heap, and crashed on damaged ones.
         file.create_dataset(DESCRIPTION, data=np.bytes_(json.dumps(description).encode("ascii")))
     files.replace_file(path, image.getvalue())

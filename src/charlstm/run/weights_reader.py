@@ -33,7 +33,7 @@ from charlstm.run.weights import Checkpoint, layout, paths
 
 FLOAT32 = np.dtype("<f4")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Allowance for HDF5's own groups and headers, per dataset and in total.
+# Allowance for HDF5's own groups and headers: for each dataset, and for the file.
 BYTES_PER_DATASET, BYTES_IN_ALL = 4096, 65536
 DESCRIPTION_BYTES = 2**24  # a vocabulary of all of Unicode needs 13 million
 
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_description(path: Path) -> Description:
-    """Read a weights file without its arrays, which take long.
+    """Read the description in a weights file, without the arrays, which take long to read.
 
     Raises CharlstmError as ``read_checkpoint`` does, except for errors within the arrays.
     """

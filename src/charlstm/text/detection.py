@@ -39,18 +39,20 @@ CODE_PAGES = {  # encodings that are still in use: Python's name -> iconv's
 WIDE = ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE")
 SAMPLE = 65536  # bytes that are examined
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
-MANY, NEARLY_ALL = 0.2, 0.9  # shares: of every other byte; of all control characters
+MANY = 0.2  # smallest share of control characters among the bytes at even (or odd) offsets
+# Smallest share of these in all control characters; in UTF-32, of NULs among every fourth byte.
+NEARLY_ALL = 0.9
 READABLE = 0.95  # share of readable characters in a text that is decoded correctly
 
 
 def wide_encoding(head: bytes) -> str:
-    """Return the encoding of UTF-16 or UTF-32 without a byte order mark; empty for other bytes.
+    """Detect UTF-16 or UTF-32 without a byte order mark; return its name, or an empty string.
 
-    Such bytes can be valid UTF-8: half of each letter is then a control character.
+    Such bytes can be valid UTF-8, in which half of each letter is a control character.
     """
     head = head[:SAMPLE]
     starts = [*FORMATS, *(mark for mark, _ in MARKS)]
-    if any(head.startswith(start) for start in starts) or not _has_empty_halves(head):
+    if any(head.startswith(start) for start in starts) or not _alternates_with_controls(head):
         return ""
     texts = {name: _decoded(head, name) for name in WIDE}
     readable = [name for name, text in texts.items() if text and _is_readable(text)]
@@ -86,7 +88,7 @@ def iconv(encoding: str, name: str) -> str:
     return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > utf8.txt"
 
 
-def _has_empty_halves(head: bytes) -> bool:
+def _alternates_with_controls(head: bytes) -> bool:
     """Return whether there are many control characters, nearly all at odd or at even offsets.
 
     Also True if one byte of every four is NUL, as in UTF-32.

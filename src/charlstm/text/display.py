@@ -10,8 +10,8 @@ TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 def visible(text: str) -> str:
     """Return a text with control pictures or escapes in place of control characters.
 
-    Newlines and tabs stay. In a text or a file name, control sequences could set the terminal's
-    title, fill its clipboard or erase it; and HTML does not allow all control characters.
+    Newlines and tabs stay. Control sequences in a text or a file name could set the terminal's
+    title, overwrite the clipboard or clear the screen. HTML allows only a few control characters.
     """
     return text if text.isprintable() else "".join(map(_visible, text))
 

@@ -84,7 +84,7 @@ def encode(
 
 
 def odd_line_ends(corpus: Corpus) -> str:
-    """Warn of line endings that few programs expect; empty if there are none."""
+    """Return a note on line endings that few programs expect; empty if there are none."""
     counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
     returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
     if returns and not newlines:
@@ -116,7 +116,7 @@ def _vocabulary(name: str, totals: NDArray[np.int64], extra: str) -> Vocabulary:
 
 
 def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") -> Corpus | None:
-    """Return the corpus of an earlier encoding, or None if it is damaged or of another text.
+    """Return the corpus of an earlier encoding; None if it is damaged or not of this text.
 
     ``identity`` is the value of ``Corpus.identity``, read from an untrusted file. If the
     modification time differs or is unknown, the SHA-256 must match. ``extra`` are the characters
@@ -159,7 +159,7 @@ def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
 
 
 def is_unchanged(text: Text, identity: Any) -> bool:
-    """Return whether a text matches an identity; it is read only if its modification time differs.
+    """Return whether a text matches an identity, by size and time, or else by SHA-256.
 
     ``identity`` is as in ``reuse``.
     """

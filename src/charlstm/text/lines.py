@@ -1,4 +1,7 @@
-"""Where each line of a text begins in its ids, of which some may be skipped. Opens no files."""
+"""Find where each line of a text starts in its ids, which lack skipped characters.
+
+Opens no files.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +10,7 @@ NEWLINE = 0x0A
 
 
 class Lines:
-    """The line starts of a text, collected as it is read; lines without any known id count too."""
+    """The line starts of a text, collected as it is read; a line can be left without any ids."""
 
     def __init__(self) -> None:
         self._ends: list[NDArray[np.intp]] = []

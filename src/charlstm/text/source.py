@@ -88,9 +88,9 @@ def text_in_memory(name: str, content: str) -> Text:
 
 
 class Reader:
-    """One pass over a text, from its start to ``size``, in bytes.
+    """One pass over the first ``size`` bytes of a text.
 
-    If ``size`` is None, the text is read once, from the current position to its end.
+    If ``size`` is None, it reads from the current position to the end; the stream need not seek.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Vocabulary:
         return ids, code_points(self.characters)[ids] == points
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """Return the ids of a text without unknown characters, shape (N,)."""
+        """Return the ids of a text, shape (N,); every character must be in the vocabulary."""
         ids, known = self.look_up(code_points(text))
         assert known.all()
         return ids.astype(np.int32)

@@ -33,7 +33,7 @@ def advice(epochs: Sequence[Epoch], vocab_size: int) -> Iterator[Note]:
 
 
 def _first_overfitted(epochs: Sequence[Epoch]) -> int | None:
-    """Return how many epochs there were when the last RISES of them showed overfitting."""
+    """Return how many epochs were done when overfitting first showed: RISES in a row."""
     rises = 0
     for count, (before, after) in enumerate(pairwise(epochs), 2):
         both = (

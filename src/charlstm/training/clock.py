@@ -34,7 +34,10 @@ class Clock:
 
 
 def versions() -> dict[str, str]:
-    """Return software versions and hardware: if all are equal, a repeated run is bit-identical."""
+    """Return the versions of software and hardware.
+
+    If all are equal, a repeated run on a CPU is bit-identical.
+    """
     return {
         "charlstm": __version__,
         "keras": keras.__version__,

@@ -66,8 +66,8 @@ class Training:
         """Train: write an epoch file after each epoch, append to the history, and yield reports.
 
         A new run folder gets its final name after the first step, so an earlier failure leaves no
-        trace. The resume file is written before the first step, every ``save_minutes``, after each
-        epoch, and when ``stopped`` returns True.
+        trace. The resume file is written before the first step of a new run, every
+        ``save_minutes``, after each epoch, and when ``stopped`` returns True.
 
         Raises CharlstmError if the loss is not finite or the device runs out of memory.
         """
@@ -172,9 +172,10 @@ def _losses(
 ) -> Iterator[tuple[int, float, bool]]:
     """Run an epoch from ``at`` until step ``steps``.
 
-    Yields for each step its number, from 1, its loss, and whether the trainer's weights are those
-    right after it. Fetching a loss waits for the device, so losses are fetched CALLS_IN_FLIGHT
-    calls late, but at once for the first call, for the last, and when a save is due.
+    Yields for each step its number, from 1, its loss, and whether the trainer's weights are exactly
+    those after this step. Fetching a loss waits for the device, so losses are fetched
+    CALLS_IN_FLIGHT calls late. All are fetched at the first and the last call, and when the
+    training should save or stop.
     """
     trainer, windows = training.trainer, training.windows
     pending: deque[tuple[int, Any]] = deque()

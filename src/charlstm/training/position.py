@@ -1,4 +1,4 @@
-"""The position of a training: read it from a file to resume, and tell whether it is the end."""
+"""The position of a training: read it from a file, and tell whether the training is finished."""
 
 import math
 from dataclasses import dataclass, fields

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The steps from a request to a training, and what they share."""
+    """The steps that turn a request into a training, and the data that they share."""
 
     request: Request
     hooks: Hooks
@@ -62,7 +62,7 @@ class Preparation:
             raise CharlstmError("a run is resumed or replaced, not both", option="overwrite")
         if place.tensorboard and find_spec("tensorboard") is None:
             raise CharlstmError(
-                "TensorBoard is missing",
+                "TensorBoard is not installed",
                 "pip install 'charlstm[tensorboard]'",
                 option="tensorboard",
             )

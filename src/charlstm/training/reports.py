@@ -51,9 +51,9 @@ Report = StepReport | EpochReport | Note | Ended
 class Origin:
     """Where a training's options and initial weights come from, for display.
 
-    ``preset`` was chosen by the length of the text; ``config`` is the preset or the options file
-    that the user named. ``base`` is the model to fine-tune. ``resumed`` is the file that the
-    training resumes from; ``damage`` says why that is not the newest file, if so.
+    ``preset`` is the preset chosen for the text; ``config`` is the preset or the options file that
+    the user named. ``base`` describes the model to fine-tune, ``resumed`` the file that the
+    training resumes from. ``damage`` says why that is an epoch file, not the resume file.
     """
 
     config: str | None = None

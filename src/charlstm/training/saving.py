@@ -96,6 +96,6 @@ def not_finite(epoch: int, step: int) -> CharlstmError:
     """Return the error for a loss or weights that are not finite; step 0 is the epoch's end."""
     where = f"epoch {epoch}, {f'step {step:,}' if step else 'at its end'}"
     return CharlstmError(
-        f"{where}: the loss or the weights are not finite; nothing was saved after it",
+        f"{where}: the loss or the weights are not finite, so they were not saved",
         "try a smaller {learning_rate}, or a {clip_norm} such as 1",
     )

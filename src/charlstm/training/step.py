@@ -24,9 +24,9 @@ from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 from charlstm.training.optimizer import make_optimizer
 
-# One call of the compiled function makes several steps, to spread the overhead of a call: half a
-# millisecond. A call has about this much arithmetic, a twentieth of a second on a few cores or on
-# one GPU, since Ctrl+C is answered only between calls.
+# One call of the compiled function makes several steps, because each call has an overhead of half a
+# millisecond. Ctrl+C is answered only between calls, so a call has about this many floating-point
+# operations: a twentieth of a second on a few cores or on one GPU.
 CALL_FLOP = {"cpu": 1e10, "gpu": 1e12}
 MOST_STEPS_PER_CALL = 32
 
@@ -116,10 +116,10 @@ class Trainer:
         return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
 
     def dataset(self, windows: Windows, calls: list[range]) -> Any:
-        """Return the windows of the steps of ``calls``, call by call.
+        """Return a dataset with one element per call and replica.
 
-        An element (K, B, T + 1) has the rows of one replica, in lane order. The strategy deals the
-        elements out in turn, so each row reaches the replica that has its lane.
+        An element has the replica's rows of the K windows of a call: (K, B / replicas, T + 1). The
+        strategy deals the elements out in turn, so each row reaches the replica of its lane.
         """
         rows = self.config.batch_size // self.replicas
 
@@ -138,7 +138,7 @@ class Trainer:
         )
 
     def trace(self, windows: Windows) -> Any:
-        """Return ``advance`` traced for an epoch's windows; it is traced once, here or later."""
+        """Trace ``advance`` for an epoch's windows now, rather than at the first step."""
         rates, key = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((2,), tf.int64)
         element = self.dataset(windows, []).element_spec
         return self.advance.get_concrete_function(element, rates, key)
@@ -187,8 +187,8 @@ class Trainer:
 
     def _apply(self, gradients: Any, scale: Any) -> None:
         """Clip the gradients and apply them; the optimizer will divide them by ``scale``."""
-        # XLA sums in one thread, so the norm is computed outside, unless it depends on gradients
-        # that ``clip_value`` changes inside.
+        # XLA sums in one thread, so the norm is computed outside the compiled function, unless
+        # ``clip_value`` changes the gradients inside.
         known = self.config.clip_norm and not self.config.clip_value
         self._update(gradients, tf.linalg.global_norm(gradients) if known else None, scale)
 

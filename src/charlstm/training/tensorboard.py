@@ -13,7 +13,7 @@ class Events:
     """The event file of one training.
 
     It is written from the whole history and replaces older event files, so that a resumed training
-    shows every step once, also those made before the option was used.
+    shows every logged step once, also those logged before the option was used.
     """
 
     def __init__(self, run: RunFolder, steps: int, max_steps: int | None) -> None:

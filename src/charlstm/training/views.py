@@ -11,7 +11,7 @@ from charlstm.pages.loss_plot import loss_png
 from charlstm.run.folder import RunFolder
 from charlstm.training.tensorboard import Events
 
-SHARE = 0.05  # of the time may be spent drawing: an epoch can be shorter than one drawing
+SHARE = 0.05  # of the time is the most that drawing may take; epochs can be shorter than a drawing
 
 
 class Views:
@@ -30,7 +30,7 @@ class Views:
             yield from self._tried("cannot write the event file", self._events.follow)
 
     def after_epoch(self) -> Iterator[str]:
-        """Update the event file, and loss.png unless just drawn; yield new errors."""
+        """Update the event file, and loss.png unless it was drawn lately; yield new errors."""
         self._is_drawn = False
         if monotonic() >= self._next:
             yield from self.at_end()
