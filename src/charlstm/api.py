@@ -122,7 +122,10 @@ class Model:
         kept = Filters(options.top_k, options.top_p, options.min_p)
         vocabulary = self._checkpoint.vocabulary
         opening = text_in_memory("the prime", prime or vocabulary.opening())
-        ids, _ = read_ids(opening, vocabulary, "error")
+        try:
+            ids, _ = read_ids(opening, vocabulary, "error")
+        except CharlstmError as error:  # the command line can skip them
+            raise CharlstmError(error.problem, "remove them") from None
         seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
         # A sampler can generate only one text at a time. Idle ones are reused, since a new one has
         # to be compiled.

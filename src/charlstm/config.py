@@ -29,7 +29,9 @@ class TrainConfig:
     epochs: int = option(
         20, "Passes over the training text.", low=1, high=MAX_EPOCHS, heading="Training"
     )
-    batch_size: int = option(32, "Batch size: number of parallel lanes of text.", low=1)
+    batch_size: int = option(
+        32, "Batch size: the text is split into this many parallel lanes.", low=1
+    )
     sequence_length: int = option(
         64, "Characters per lane in each step (truncated backpropagation).", low=1
     )
@@ -49,7 +51,7 @@ class TrainConfig:
     )
     precision: str = option(
         "auto",
-        "Precision of matrix products: bfloat16 needs AVX512-BF16 or AMX, float16 a GPU.",
+        "Precision of matrix products; bfloat16: on CPUs that have it, float16: on GPUs.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     seed: int = option(1, "Random seed.", low=0, high=SEED_LIMIT - 1)
@@ -60,7 +62,7 @@ class TrainConfig:
     warmup: int = option(0, "Steps over which the learning rate rises from 0.", low=0)
     schedule: str = option(
         "constant",
-        "Learning rate schedule; cosine falls to 2 % at the last step.",
+        "Learning rate schedule; cosine decays to 2 % of the learning rate.",
         choices=("constant", "cosine", "exponential"),
     )
     schedule_epochs: int | None = option(
@@ -117,7 +119,10 @@ class RunConfig:
     sample_every: int = option(1, "Epochs between samples; 0: no samples.", low=0)
     tensorboard: bool = option(default=False, help="Also write event files for TensorBoard.")
     run: str | None = option(
-        None, "Folder of the run.  [default: checkpoints/NAME]", metavar="DIR", heading="Run"
+        None,
+        "Folder of the run; by default, checkpoints/ and the name of the text.",
+        metavar="DIR",
+        heading="Run",
     )
     resume: bool = option(default=False, help="Continue the run in its folder, or start it.")
     overwrite: bool = option(default=False, help="Replace the run in its folder.")

@@ -27,16 +27,16 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
-def named_refusal(path: Path | str, hint: str = "") -> contextlib.AbstractContextManager[None]:
+def write_errors(path: Path | str, hint: str = "") -> contextlib.AbstractContextManager[None]:
     """Turn an OSError while writing into a one-line error that names the path.
 
     Raises CharlstmError instead of OSError.
     """
-    return named_reading(f"{path}: cannot be written", hint)
+    return read_errors(f"{path}: cannot be written", hint)
 
 
 @contextlib.contextmanager
-def named_reading(path: Path | str, hint: str = "") -> Iterator[None]:
+def read_errors(path: Path | str, hint: str = "") -> Iterator[None]:
     """Turn an OSError while reading into a one-line error that names the path.
 
     Raises CharlstmError instead of OSError.

@@ -108,7 +108,7 @@ def recover_contents(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def try_out(folder: Path) -> None:
+def check_usable(folder: Path) -> None:
     """Check that a folder allows what will be done there later: write, sync, replace, rename.
 
     Raises OSError.

@@ -19,7 +19,7 @@ from charlstm.run.weights import Checkpoint
 # long calls are efficient; but output should start soon and continue without noticeable pauses.
 FIRST_CHUNK = 16
 CHUNK = 256
-PAUSE = 0.05  # seconds: the target duration of a call
+CALL_SECONDS = 0.05  # seconds: the target duration of a call
 LONG, WINDOW = 2048, 512  # ids: texts of at least LONG are read in windows of WINDOW
 DRAWN = -1  # marks a position whose id is drawn, not given
 
@@ -198,5 +198,5 @@ def _paced(length: float) -> Iterator[int]:
         count = int(min(most, CHUNK, length))
         started = time.perf_counter()
         yield count
-        most = max(FIRST_CHUNK, count * PAUSE / (time.perf_counter() - started))
+        most = max(FIRST_CHUNK, count * CALL_SECONDS / (time.perf_counter() - started))
         length -= count

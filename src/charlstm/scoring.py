@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # imports TensorFlow, so at run time only after the text has 
 
 FEWEST = 2  # characters: one as context, one to predict
 MOST_DETAILED = 200_000  # characters with details: the most that a page can show
-NAME_TMPDIR = "set TMPDIR to another folder"
+CHANGE_TMPDIR = "set TMPDIR to another folder"
 LONGEST_WINDOW = 512  # characters
 WINDOW_NUMBERS = 2**24  # approximate number of logits and gate values per window, over all lanes
 
@@ -90,7 +90,7 @@ def score(
     reading = Reading(text, checkpoint.vocabulary, read_lines)
     with _temporary_file() as file:
         _write_ids(reading, file)
-        note = reading.account(options.unknown)
+        note = reading.note_or_error(options.unknown)
         ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(guesses))
 
         from charlstm.evaluation import Evaluation, default_lanes
@@ -126,7 +126,7 @@ def _temporary_file() -> BinaryIO:
         return cast(BinaryIO, tempfile.TemporaryFile())
     except OSError as error:
         raise CharlstmError(
-            f"no folder for temporary files: {error.strerror}", NAME_TMPDIR
+            f"no folder for temporary files: {error.strerror}", CHANGE_TMPDIR
         ) from None
 
 
@@ -141,7 +141,7 @@ def _write_ids(reading: Reading, file: BinaryIO) -> None:
     except OSError as error:
         raise CharlstmError(
             f"{tempfile.gettempdir()}: cannot store the encoded text: {error.strerror}",
-            NAME_TMPDIR,
+            CHANGE_TMPDIR,
         ) from None
 
 
@@ -171,7 +171,7 @@ def _predictions(
     Raises CharlstmError if the device has too little memory.
     """
     from charlstm.evaluation import predict
-    from charlstm.network.backend import named_memory, select_device
+    from charlstm.network.backend import memory_errors, select_device
     from charlstm.network.model import build_model
 
     (lanes, guesses), size = counts, len(checkpoint.vocabulary)
@@ -179,7 +179,7 @@ def _predictions(
     # Logits and gate values per column of a window.
     numbers = lanes * (size + checkpoint.model.kind.gates * checkpoint.model.units)
     length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
-    with named_memory(f"{{batch_size}} (now {lanes} lanes)"):
+    with memory_errors(f"{{batch_size}} (now {lanes} lanes)"):
         model = build_model(checkpoint.model, size, batch_size=lanes, on_gpu=on_gpu)
         model.set_arrays(checkpoint.weights)
         yield from predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)

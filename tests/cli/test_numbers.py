@@ -16,7 +16,7 @@ from oracle import Oracle
 from charlstm.errors import CharlstmError
 from charlstm.export.artifact import make
 from charlstm.export.destination import format_module
-from charlstm.network.backend import named_memory, tf
+from charlstm.network.backend import memory_errors, tf
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.sampling import Sampler
 
@@ -159,10 +159,10 @@ def test_examples_sample_at_temperature_0_without_a_prime(
 def test_a_gpu_failure_is_one_line_but_a_bug_is_not(error: Any) -> None:
     with (
         pytest.raises(CharlstmError, match=r"the GPU failed: CUDNN_STATUS.*reduce `batch_size`"),
-        named_memory("{batch_size}"),
+        memory_errors("{batch_size}"),
     ):
         raise error(None, None, "CUDNN_STATUS_EXECUTION_FAILED\nin stream->ThenRnnForward()")
-    with pytest.raises(error), named_memory("{batch_size}"):
+    with pytest.raises(error), memory_errors("{batch_size}"):
         raise error(None, None, "an assumption of ours is wrong")
 
 

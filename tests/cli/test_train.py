@@ -45,7 +45,7 @@ def test_the_commands_to_continue_and_to_sample_work_as_printed(
     again = charlstm(*shlex.split(_again(Request("-a", {"run": "-my run"})))[1:])
     assert again.returncode == 0, again.stderr.decode()
     lines = lines_of(again.stderr)
-    assert lines[0].endswith(": continuing on -a, in -my run")
+    assert lines[0].endswith(": resuming training on -a, in -my run")
     assert "already finished; to train further, raise --epochs or --patience" in lines
     assert lines[-1] == "next:    charlstm sample -- '-my run'"
     assert charlstm(*shlex.split(lines[-1])[2:]).returncode == 0

@@ -331,20 +331,22 @@ def test_each_unknown_character_is_named_once_with_its_first_position(
         "outside the vocabulary: 'x' (U+0078) at character 2, 'é' (U+00E9) at character 3, "
         "COMBINING ACUTE ACCENT (U+0301) at character 7, '\\n' (U+000A) at character 9"
     )
-    assert reading.account("skip") == f"some: skipped 7 characters {named}"
+    assert reading.note_or_error("skip") == f"some: skipped 7 characters {named}"
     with pytest.raises(CharlstmError) as error:
-        reading.account("error")
+        reading.note_or_error("error")
     assert str(error.value) == f"some: has characters {named}; remove them, or use `unknown` skip"
 
 
 def test_a_single_skipped_character_is_in_the_singular() -> None:
     reading = Reading(Text("some", io.BytesIO(b"abx")), Vocabulary("ab"))
     assert [*map(list, reading.ids())] == [[0, 1]]
-    assert reading.account("skip").startswith("some: skipped 1 character outside the vocabulary: ")
+    assert reading.note_or_error("skip").startswith(
+        "some: skipped 1 character outside the vocabulary: "
+    )
 
 
 def test_a_text_without_unknown_characters_gives_no_note() -> None:
     reading = Reading(Text("some", io.BytesIO(b"abba")), Vocabulary("ab"))
     assert [list(piece) for piece in reading.ids()] == [[0, 1, 1, 0]]
-    assert reading.account("error") == reading.account("skip") == ""
+    assert reading.note_or_error("error") == reading.note_or_error("skip") == ""
     assert reading.skipped == 0

@@ -35,7 +35,7 @@ def _show_version(context: click.Context, _option: click.Parameter, wanted: bool
         context.exit()
 
 
-UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # for example, a full disk
+WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # for example, a full disk
 NO_TEMPORARY = "No usable temporary directory"  # Python's own message
 
 
@@ -46,7 +46,7 @@ def _place_problem(error: OSError) -> str:
     if NO_TEMPORARY in str(error):
         return "no writable folder for temporary files; set TMPDIR to one"
     # Without a file name, the error is of a standard stream; other errors are reported elsewhere.
-    if error.filename is None and error.errno in UNWRITTEN:
+    if error.filename is None and error.errno in WRITE_ERRORS:
         discard_output()
         return f"standard output: {error.strerror}"
     return ""

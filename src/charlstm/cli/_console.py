@@ -28,7 +28,7 @@ class Console:
         tell(line)
         self._said = time.monotonic()
 
-    def silence(self) -> float:
+    def seconds_since_line(self) -> float:
         """Return the seconds since the last line."""
         return time.monotonic() - self._said
 

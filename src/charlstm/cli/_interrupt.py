@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 # Signals that end the program at once when repeated. The others can arrive twice unprompted: HUP
 # from the kernel and from the shell, and the warnings of schedulers.
-IMPATIENT = {signal.SIGINT, signal.SIGTERM}
+QUIT_IF_REPEATED = {signal.SIGINT, signal.SIGTERM}
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 _received = 0
@@ -81,6 +81,6 @@ def _answer(descriptor: int) -> None:
     # Not through sys.stderr: the main thread may hold its lock.
     with contextlib.suppress(OSError):  # stderr may be closed
         os.write(2, b"\ncharlstm: stopping; press Ctrl+C again to quit at once\n")
-    while (number := os.read(descriptor, 1)[0]) not in IMPATIENT:
+    while (number := os.read(descriptor, 1)[0]) not in QUIT_IF_REPEATED:
         pass
     os._exit(128 + number)

@@ -19,7 +19,7 @@ def check_file(path: str, *read: str | Path) -> None:
     """
     if is_stdout(path):
         return
-    with files.named_refusal(path):
+    with files.write_errors(path):
         target = _target(path)
         if not target.parent.is_dir():
             raise CharlstmError(f"{path}: there is no folder {target.parent}", "create it first")
@@ -39,7 +39,7 @@ def write_to(path: str | None, content: str) -> None:
     if path is None or is_stdout(path):
         write_text(content)
         return
-    with files.named_refusal(path):
+    with files.write_errors(path):
         files.replace_file(_target(path), content.encode())
 
 

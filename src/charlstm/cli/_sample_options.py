@@ -40,14 +40,16 @@ class SampleConfig(DrawOptions):
     )
     separator: str = option("-" * 20, "Line between texts; '': none.", metavar="TEXT")
     json: bool = option(
-        default=False, heading="Output", help="Print one JSON object per text and line."
+        default=False,
+        heading="Output",
+        help="Print one JSON object per text, each on a line of its own.",
     )
     output: str | None = option(None, "Write to a file, once all texts are complete.", **FILE)
     color: bool = option(
         default=False, help="On a terminal, shade each character by its surprisal."
     )
     interactive: bool = option(
-        default=False, help="Chat with the model, line by line; type :help there."
+        default=False, help="Type lines, which the model continues; :help lists commands."
     )
     epoch: str = epoch_option(heading="Model")
     device: str = device_option()

@@ -99,10 +99,10 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     note = f"epoch {checkpoint.epoch} of {path}"
     tell(f"{note}, seed {seed}" if config.seed is None else note)
 
-    from charlstm.network.backend import named_memory, select_device
+    from charlstm.network.backend import memory_errors, select_device
 
     device = select_device(config.device)
-    with named_memory(f"{{samples}} (now {config.samples:,})"):
+    with memory_errors(f"{{samples}} (now {config.samples:,})"):
         _draw(checkpoint, ids, seed, config, on_gpu=device.on_gpu)
 
 

@@ -53,9 +53,9 @@ class ScoreConfig(ScoreOptions):
 def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) -> None:
     """Measure how well a model predicts a text, in bits per character.
 
-    Every character but the first is predicted from all the characters before it. TEXT is a file in
-    UTF-8, or - for standard input. CHECKPOINT is a run folder or a weights file; by default, the
-    newest run under checkpoints/.
+    Every character but the first is predicted from all the characters before it, unless
+    --batch-size splits the text. TEXT is a file in UTF-8, or - for standard input. CHECKPOINT is a
+    run folder or a weights file; by default, the newest run under checkpoints/.
 
     \b
     charlstm score held-out.txt

@@ -91,7 +91,7 @@ class _View:
         """Return the versions of the software that trained the model."""
         return {_line(name): _line(value) for name, value in self.description.versions.items()}
 
-    def steps_ahead(self) -> tuple[int, int, float] | None:
+    def unfinished_step(self) -> tuple[int, int, float] | None:
         """Return the last step if its epoch is unfinished."""
         done = max((e.epoch for e in self.epochs), default=0)
         return self.steps[-1] if self.steps and self.steps[-1][0] > done else None
@@ -124,7 +124,7 @@ def _view(named: str | None) -> _View:
 
 def _record(view: _View) -> dict[str, Any]:
     """Return the contents of the page as a JSON object."""
-    file, ahead = view.description, view.steps_ahead()
+    file, ahead = view.description, view.unfinished_step()
     return {
         "path": str(view.path),
         "epoch": file.epoch,
@@ -177,7 +177,7 @@ def _progress(view: _View) -> str:
         return f"epoch {view.description.epoch:,}"
     count, wanted = len(view.epochs), view.settings().get("epochs")
     words = f"{count:,} of {wanted:,} epochs" if wanted else f"{count:,} epochs"
-    ahead = view.steps_ahead()
+    ahead = view.unfinished_step()
     if ahead:
         words += "; epoch {:,}, step {:,}: loss {:.4f}".format(*ahead)
     return f"{words}; history last written at {view.written}"

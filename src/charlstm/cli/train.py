@@ -45,7 +45,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("text", required=False, metavar="TEXT", shell_complete=complete_file)
+@click.argument("text", required=False, metavar="[TEXT]", shell_complete=complete_file)
 @options_of(*RECORDS)
 @click.option(
     "--config",
@@ -55,24 +55,23 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
     shell_complete=complete_config,
     help="Take defaults from a preset, by its name, or from a TOML file.",
 )
-@click.option(
-    "--demo", is_flag=True, help="Train on Python's own help texts instead of a file of yours."
-)
+@click.option("--demo", is_flag=True, help="Train on Python's own help texts instead of a file.")
 @click.pass_context
 def train(
     context: click.Context, /, text: str | None, *, demo: bool, config: str | None, **values: Any
 ) -> None:
     """Train a model on a text file in UTF-8.
 
-    Weights are saved to checkpoints/NAME/ after every epoch. At the end, the path of the best
-    weights is printed on standard output, for scripts:
+    Weights are saved after every epoch, in checkpoints/input/ for a text input.txt. At the end, the
+    path of the best weights is printed on standard output, for scripts:
 
     \b
     model=$(charlstm train input.txt)
     charlstm sample "$model" --prime "LSTM based"
 
-    Without options, a preset that fits the length of the text is used. Ctrl+C saves and stops; the
-    same command with --resume continues and ends with the same weights as an uninterrupted run.
+    By default, a preset that fits the length of the text replaces the defaults below. Ctrl+C saves
+    and stops; the same command with --resume continues, and ends with the same weights as an
+    uninterrupted run.
     """
     from charlstm.training import start
     from charlstm.training.settings import Hooks, Request
@@ -100,7 +99,7 @@ def _doing(request: Request) -> str:
 
     text, folder = request.text or DEMO, request.folder
     if request.place.resume and RunFolder(folder).exists():
-        return f"continuing on {text}, in {folder}"
+        return f"resuming training on {text}, in {folder}"
     return f"training on {text}, into {folder}"
 
 
@@ -197,7 +196,7 @@ class _View:
         if bar is not None:
             bar.set_postfix_str(f"loss {report.loss:.3f}", refresh=False)
             bar.update(size)
-        elif self._console.silence() >= SECONDS_BETWEEN_LINES:
+        elif self._console.seconds_since_line() >= SECONDS_BETWEEN_LINES:
             self._console.say(step_line(report))
 
     def show_epoch(self, report: EpochReport) -> None:

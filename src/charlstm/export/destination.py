@@ -10,14 +10,14 @@ from typing import Any
 
 from charlstm import files, folders
 from charlstm.errors import CharlstmError, one_line
-from charlstm.files import named_refusal
+from charlstm.files import write_errors
 
 # The optional packages for writing a format, and for running it.
 WRITERS = {"onnx": "onnx", "litert": "ai_edge_litert"}
 RUNTIMES = {**WRITERS, "onnx": "onnxruntime"}
 FOLDERS = ("saved-model",)  # formats that are a folder, not a file
 SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
-ALONE = "so it is not replaced"
+NOT_REPLACED = "so it is not replaced"
 
 
 def format_module(name: str) -> Any:
@@ -66,7 +66,7 @@ def check_destination(path: Path, name: str, *, overwrite: bool) -> None:
     """Raise CharlstmError if the path exists, or is not valid for the format."""
     if name == "keras" and path.suffix != ".keras":
         raise CharlstmError(f"{path}: the name must end in .keras, or Keras cannot load the file")
-    with named_refusal(path):
+    with write_errors(path):
         if name in FOLDERS:
             _check_name(path, name)
             folders.recover_folder(Path(os.path.realpath(path)))
@@ -93,11 +93,11 @@ def _check_folder(path: Path) -> None:
             raise CharlstmError(f"{path}: there is no folder {path.parent}", "create it first")
         return
     if not path.is_dir():
-        raise CharlstmError(f"{path}: is not a folder, {ALONE}")
+        raise CharlstmError(f"{path}: is not a folder, {NOT_REPLACED}")
     strange = sorted({file.name for file in path.iterdir()} - SAVED_MODEL)
     if strange:
         raise CharlstmError(
-            f"{path}: contains {strange[0]}, which is not part of a saved model, {ALONE}"
+            f"{path}: contains {strange[0]}, which is not part of a saved model, {NOT_REPLACED}"
         )
 
 
@@ -111,11 +111,11 @@ def placing(path: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     with ExitStack() as stack:
-        with named_refusal(path):
+        with write_errors(path):
             new = stack.enter_context(folders.made_beside(target, path.suffix))
         yield new
         check_destination(path, name, overwrite=overwrite)
-        with named_refusal(path):
+        with write_errors(path):
             move = folders.move_folder if name in FOLDERS else files.move_file
             move(new, target)
 

@@ -11,7 +11,7 @@ from charlstm.export.artifact import Step, make, zero_state
 from charlstm.export.check import CHARACTERS, check, model_nats, prime_of, step_nats
 from charlstm.export.destination import FOLDERS, format_module, importing, is_pattern, placing
 from charlstm.export.request import Exported, ExportRequest, Loss, Progress
-from charlstm.files import named_refusal
+from charlstm.files import write_errors
 from charlstm.network.backend import select_device
 from charlstm.run.weights import Checkpoint
 
@@ -35,7 +35,7 @@ def write_checked(
     characters = len(prime_of(artifact)) + CHARACTERS
     difference = loss = None
     with placing(request.path, request.options.format, overwrite=request.options.overwrite) as new:
-        with named_refusal(request.path):
+        with write_errors(request.path):
             form.write(artifact, new)
         progress("checking", characters, 0)
         if not missing:

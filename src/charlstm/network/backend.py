@@ -62,7 +62,7 @@ with quiet_stderr():
     # XLA's operations: not in TensorFlow's public API, but JAX's exports to TensorFlow use them.
     from tensorflow.compiler.tf2xla.python import xla
 
-OF_THE_GPU = re.compile("cuda|cudnn|cublas|gpu|rnn", re.IGNORECASE)
+GPU_ERROR = re.compile("cuda|cudnn|cublas|gpu|rnn", re.IGNORECASE)
 REASON = 200  # characters of CUDA's message to quote
 
 # M_TOP_PAD of glibc's malloc.h, and its value: malloc requests and keeps this many extra bytes.
@@ -75,7 +75,7 @@ __all__ = [
     "Device",
     "choose_precision",
     "keras",
-    "named_memory",
+    "memory_errors",
     "quiet_stderr",
     "select_device",
     "tf",
@@ -150,7 +150,7 @@ def _limit_threads() -> None:
 
 
 @contextlib.contextmanager
-def named_memory(reduce: str) -> Iterator[None]:
+def memory_errors(reduce: str) -> Iterator[None]:
     """Turn out-of-memory and GPU errors into one line that says what to ``reduce``.
 
     Raises CharlstmError.
@@ -164,7 +164,7 @@ def named_memory(reduce: str) -> Iterator[None]:
         tf.errors.FailedPreconditionError,
         tf.errors.UnknownError,
     ) as error:  # from CUDA and its libraries, also when GPU memory is full
-        if not OF_THE_GPU.search(error.message):
+        if not GPU_ERROR.search(error.message):
             raise
         reason = " ".join(error.message.split())[:REASON]
         hint = f"wait for other programs that use the GPU, reduce {reduce}, or use {{device}} cpu"

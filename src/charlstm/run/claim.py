@@ -13,14 +13,14 @@ from pathlib import Path
 
 from charlstm import files, folders
 from charlstm.errors import CharlstmError
-from charlstm.files import named_refusal
-from charlstm.run.folder import ANOTHER, LOCK, OUR_FILES, RunFolder
+from charlstm.files import write_errors
+from charlstm.run.folder import CHOOSE_ANOTHER, LOCK, OUR_FILES, RunFolder
 
 TEMPORARY = re.compile(files.TEMPORARY)  # left behind by a killed process
 PART = ".part"  # subfolder for an unfinished run, if its folder exists already
 OUR_FOLDERS = {PART, folders.ASIDE, folders.SETTLING}
 # Files that file systems, desktops and mounts put into any folder.
-DROPPINGS = re.compile(
+SYSTEM_FILES = re.compile(
     r"lost\+found|\.nfs[0-9a-fA-F]+|\.DS_Store|\.directory|Thumbs\.db|desktop\.ini"
 )
 # Errors of file systems without locks.
@@ -79,7 +79,7 @@ def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[
     writable.
     """
     with contextlib.ExitStack() as stack:
-        with named_refusal(place, ANOTHER):
+        with write_errors(place, CHOOSE_ANOTHER):
             run = NewRun(place, overwrite=overwrite)
         check_place(place, overwrite=overwrite)
         if run.inside:
@@ -91,9 +91,9 @@ def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[
         shutil.rmtree(part, ignore_errors=True)
         parents = [folder for folder in part.parents if not folder.exists()]
         stack.callback(_remove, part, parents)
-        with named_refusal(place, ANOTHER):
+        with write_errors(place, CHOOSE_ANOTHER):
             part.mkdir(parents=True)
-            folders.try_out(part)
+            folders.check_usable(part)
         if not run.inside:
             stack.enter_context(_locked(part, place, tell))
         yield run
@@ -106,11 +106,11 @@ def old_run(place: Path, tell: Tell = _unheard) -> Iterator[RunFolder]:
     Raises CharlstmError if another training is using it.
     """
     with _locked(place, place, tell):
-        with named_refusal(place, ANOTHER):
+        with write_errors(place, CHOOSE_ANOTHER):
             for path in place.iterdir():
                 if TEMPORARY.fullmatch(path.name):
                     path.unlink()
-            folders.try_out(place)
+            folders.check_usable(place)
         yield RunFolder(place)
 
 
@@ -119,7 +119,7 @@ def recover_run(place: Path) -> None:
 
     Raises CharlstmError if another training is replacing it now.
     """
-    with named_refusal(place, ANOTHER):
+    with write_errors(place, CHOOSE_ANOTHER):
         if any((place / name).is_dir() for name in (folders.ASIDE, folders.SETTLING)):
             with _locked(place, place, _unheard):
                 folders.recover_contents(place)
@@ -130,17 +130,19 @@ def check_place(place: Path, *, overwrite: bool) -> list[str]:
 
     Raises CharlstmError if it holds a run that may not be overwritten, or any other files.
     """
-    with named_refusal(place, ANOTHER):
+    with write_errors(place, CHOOSE_ANOTHER):
         if place.exists() and not place.is_dir():
-            raise CharlstmError(f"{place}: not a folder", ANOTHER)
+            raise CharlstmError(f"{place}: not a folder", CHOOSE_ANOTHER)
         names = sorted(path.name for path in place.iterdir()) if place.exists() else []
-        names = [n for n in names if n not in OUR_FOLDERS and not DROPPINGS.fullmatch(n)]
+        names = [n for n in names if n not in OUR_FOLDERS and not SYSTEM_FILES.fullmatch(n)]
         strange = [n for n in names if not OUR_FILES.fullmatch(n) or (place / n).is_dir()]
     if strange:
-        raise CharlstmError(f"{place}: contains {strange[0]}, which is not part of a run", ANOTHER)
+        raise CharlstmError(
+            f"{place}: contains {strange[0]}, which is not part of a run", CHOOSE_ANOTHER
+        )
     names = [name for name in names if name != LOCK]
     if names and not overwrite:
-        hint = f"replace it with {{overwrite}}, or {ANOTHER}"
+        hint = f"replace it with {{overwrite}}, or {CHOOSE_ANOTHER}"
         raise CharlstmError(f"{place}: already contains a run", hint)
     return names
 
@@ -163,7 +165,7 @@ def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
     import fcntl  # missing on Windows, where sampling still works
 
     lock = folder / LOCK
-    with named_refusal(place, ANOTHER):
+    with write_errors(place, CHOOSE_ANOTHER):
         made = not lock.exists()
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -171,7 +173,8 @@ def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CharlstmError(
-                f"{place}: another training is using it", f"wait until it has ended, or {ANOTHER}"
+                f"{place}: another training is using it",
+                f"wait until it has ended, or {CHOOSE_ANOTHER}",
             ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
-from charlstm.files import named_reading
+from charlstm.files import read_errors
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights import Checkpoint
 from charlstm.run.weights_reader import read_checkpoint
@@ -71,7 +71,7 @@ def newest_run(*, begun: bool = False) -> RunFolder:
     With ``begun``, resume files count as well. Unreadable folders are ignored. Raises
     CharlstmError if no run there has such a file.
     """
-    with named_reading(RUNS):
+    with read_errors(RUNS):
         folders = list(RUNS.iterdir()) if RUNS.is_dir() else []
     youngest: dict[float, RunFolder] = {}
     for folder in folders:
@@ -94,7 +94,7 @@ def _is_folder(path: Path) -> bool:
 
     Raises CharlstmError if it does not exist.
     """
-    with named_reading(path):
+    with read_errors(path):
         if not path.exists():
             raise CharlstmError(f"{path}: no such run or weights file")
         return path.is_dir()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from charlstm import files
 from charlstm.errors import CharlstmError
-from charlstm.files import named_reading, named_refusal
+from charlstm.files import read_errors, write_errors
 from charlstm.run.description import Description
 from charlstm.run.history import Epoch, best, epochs, read_lines
 from charlstm.run.weights import Checkpoint, write_checkpoint
@@ -31,7 +31,7 @@ OUR_FILES = re.compile(
 )
 Content = TypeVar("Content")
 
-ANOTHER = "choose another folder with {run}"  # hint for a folder that cannot be used
+CHOOSE_ANOTHER = "choose another folder with {run}"  # hint for a folder that cannot be used
 
 
 class RunFolder:
@@ -148,7 +148,7 @@ class RunFolder:
 
     def epochs(self) -> list[int]:
         """Return the epochs that have a weights file, in ascending order."""
-        with named_reading(self.path):
+        with read_errors(self.path):
             names = [EPOCH_FILE.fullmatch(path.name) for path in self.path.iterdir()]
         return sorted(int(name[1]) for name in names if name)
 
@@ -193,7 +193,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Return whether there is a run to resume; raise CharlstmError if it cannot be read."""
-        with named_reading(self.path):
+        with read_errors(self.path):
             return self.path.is_dir() and (self.resume_path.exists() or bool(self.epochs()))
 
     def last_state(self) -> tuple[Checkpoint, str]:
@@ -247,4 +247,4 @@ class RunFolder:
             files.replace_file(self.path / name, content)
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return named_refusal(self.place, ANOTHER)
+        return write_errors(self.place, CHOOSE_ANOTHER)

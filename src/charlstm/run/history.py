@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlstm.files import named_reading
+from charlstm.files import read_errors
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def read_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int
 
     A missing file has no lines. Raises CharlstmError if the file cannot be read.
     """
-    with named_reading(path), suppress(FileNotFoundError), path.open("rb") as file:
+    with read_errors(path), suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start)
         for text in file:
             if text.endswith(b"\n"):  # the last line may still be incomplete

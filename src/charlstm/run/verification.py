@@ -10,7 +10,7 @@ from pathlib import Path
 
 from charlstm.config import RECORDS
 from charlstm.errors import CharlstmError
-from charlstm.files import named_reading
+from charlstm.files import read_errors
 from charlstm.options import read_toml
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights_reader import read_checkpoint, read_description
@@ -55,14 +55,14 @@ def _read_ids(run: RunFolder) -> None:
     identity = run.read_corpus()
     if identity is None:
         raise CharlstmError("corpus.json cannot be read")
-    with named_reading(run.ids_path):
+    with read_errors(run.ids_path):
         if not stored_ids(run.ids_path, identity):
             raise CharlstmError("does not match corpus.json")
 
 
 def _read_history(run: RunFolder) -> None:
     needed = _history_bytes(run)  # read first: a running training extends the history meanwhile
-    with named_reading(run.history_path):
+    with read_errors(run.history_path):
         length = run.history_path.stat().st_size
     lines, _ = run.history()
     for number, line in enumerate(lines, 1):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from charlstm.architecture import Weights
 from charlstm.errors import CharlstmError, one_line
-from charlstm.files import named_reading
+from charlstm.files import read_errors
 from charlstm.run.description import (
     DESCRIPTION,
     RESUME,
@@ -93,7 +93,7 @@ def _check_signature(path: Path) -> None:
 
     Raises CharlstmError.
     """
-    with named_reading(path):
+    with read_errors(path):
         if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could block forever
             raise CharlstmError(f"{path}: not a regular file")
         with path.open("rb") as file:

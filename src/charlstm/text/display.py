@@ -4,7 +4,7 @@ import unicodedata
 
 PICTURES = {point: chr(0x2400 + point) for point in range(32)} | {0x7F: "\u2421"}
 # Bidirectional controls, which reorder the characters of a line on display.
-TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+BIDI_CONTROLS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def visible(text: str) -> str:
@@ -20,6 +20,6 @@ def _visible(character: str) -> str:
     if character in "\n\t" or character.isprintable():
         return character
     point = ord(character)
-    if unicodedata.category(character) == "Cc" or point in TURNING:
+    if unicodedata.category(character) == "Cc" or point in BIDI_CONTROLS:
         return PICTURES.get(point) or character.encode("unicode_escape").decode("ascii")
     return character

@@ -83,7 +83,7 @@ def encode(
     )
 
 
-def odd_line_ends(corpus: Corpus) -> str:
+def line_end_note(corpus: Corpus) -> str:
     """Return a note on line endings that few programs expect; empty if there are none."""
     counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
     returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
@@ -167,10 +167,10 @@ def is_unchanged(text: Text, identity: Any) -> bool:
     match identity:
         case {"size": int(size), "mtime_ns": int(mtime)} if mtime and (size, mtime) == stamp:
             return True
-    return is_of(text, identity)
+    return has_same_text(text, identity)
 
 
-def is_of(text: Text, identity: Any) -> bool:
+def has_same_text(text: Text, identity: Any) -> bool:
     """Return whether a text matches an identity by its SHA-256; ``identity`` is as in ``reuse``."""
     match identity:
         case {"size": int(size), "sha256": str(sha256), "vocabulary": str()}:

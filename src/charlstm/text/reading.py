@@ -46,7 +46,7 @@ class Reading:
         for point, where in sorted(zip(distinct, unseen[first], strict=True), key=lambda p: p[1]):
             self._unseen.setdefault(chr(point), position + int(where))
 
-    def account(self, unknown: str) -> str:
+    def note_or_error(self, unknown: str) -> str:
         """Return a note on the unknown characters that were skipped; empty if there were none.
 
         ``unknown`` is error or skip. Raises CharlstmError if there were any and it is error.
@@ -74,4 +74,4 @@ def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> tuple[NDArray[
     """
     reading = Reading(text, vocabulary)
     ids = np.concatenate([np.zeros(0, np.int32), *reading.ids()], dtype=np.int32)
-    return ids, reading.account(unknown)
+    return ids, reading.note_or_error(unknown)

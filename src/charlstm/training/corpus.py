@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from charlstm.errors import CharlstmError
-from charlstm.files import named_refusal
+from charlstm.files import write_errors
 from charlstm.run.claim import NewRun
-from charlstm.run.folder import ANOTHER, RunFolder
-from charlstm.text.encoding import Corpus, encode, is_of, reuse
+from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
+from charlstm.text.encoding import Corpus, encode, has_same_text, reuse
 from charlstm.text.source import Text
 from charlstm.training.settings import free_folder
 
@@ -19,7 +19,7 @@ def corpus_of_new_run(text: Text, run: NewRun, extra: str, advance: Advance) -> 
 
     Raises CharlstmError for a text that cannot be trained on.
     """
-    with named_refusal(run.place, ANOTHER):
+    with write_errors(run.place, CHOOSE_ANOTHER):
         replaced = run.replaced
         corpus = reuse(text, replaced.ids_path, replaced.read_corpus(), extra=extra)
         if corpus:
@@ -36,9 +36,9 @@ def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
     Raises CharlstmError if the run was started with another text.
     """
     identity = run.read_corpus()
-    with named_refusal(run.place, ANOTHER):
+    with write_errors(run.place, CHOOSE_ANOTHER):
         corpus = reuse(text, run.ids_path, identity, extra=None)
-        if not corpus and not is_of(text, identity):
+        if not corpus and not has_same_text(text, identity):
             raise CharlstmError(
                 f"{text.name}: the run in {run.path} was started with another text, or its "
                 f"corpus.json is damaged ({free_folder(Path(text.name))} is free)",

@@ -25,7 +25,7 @@ from charlstm.training.position import Position, Reason, finished
 from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
 from charlstm.training.saving import Saving, not_finite
 from charlstm.training.schedule import Schedule
-from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, dropout_key, named_failures
+from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, device_errors, dropout_key
 from charlstm.training.views import Views
 
 
@@ -100,7 +100,7 @@ def _train(training: Training) -> Iterator[Report]:
     clock = Clock(at.seconds)
     steps_of_epoch = training.windows.steps
     if training.finished is None:
-        with named_failures(training.config):
+        with device_errors(training.config):
             trainer.trace(training.windows)
         if training.origin.resumed:
             run.cut_history(at.history_bytes)
@@ -185,12 +185,12 @@ def _losses(
     for call in calls:
         rates = tf.constant([schedule.rate(at.epoch, step + 1) for step in call], tf.float32)
         key = tf.constant(dropout_key(trainer.config.seed, at.epoch, call.start + 1), tf.int64)
-        with named_failures(trainer.config):
+        with device_errors(trainer.config):
             pending.append((call.start + 1, trainer.advance(next(elements), rates, key)))
         wait = call in {calls[0], calls[-1]} or saving.due() or training.stopped()
         while len(pending) > (0 if wait else CALLS_IN_FLIGHT):
             first, losses = pending.popleft()
-            with named_failures(trainer.config):
+            with device_errors(trainer.config):
                 values = losses.numpy().tolist()
             for i, value in enumerate(values):
                 yield first + i, value, not pending and i == len(values) - 1
@@ -209,7 +209,7 @@ def _finish_epoch(
 
 def _validate(training: Training) -> float:
     """Return the validation loss in nats."""
-    with named_failures(training.config):
+    with device_errors(training.config):
         return evaluate(
             training.trainer.exact_model(),
             training.validation,

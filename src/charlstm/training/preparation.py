@@ -23,7 +23,7 @@ from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import (
     Corpus,
     is_unchanged,
-    odd_line_ends,
+    line_end_note,
     split,
     training_characters,
 )
@@ -85,8 +85,8 @@ class Preparation:
         run = self.resources.enter_context(claim)
         extra = base.vocabulary.characters if base else ""
         corpus = corpus_of_new_run(text, run, extra, self._advance(text))
-        if odd_line_ends(corpus):
-            self.notes.append(f"{text.name}: {odd_line_ends(corpus)}")
+        if line_end_note(corpus):
+            self.notes.append(f"{text.name}: {line_end_note(corpus)}")
         if not preset and not request.config:
             count = training_characters(len(corpus.ids), settings.config.validation)
             preset = preset_for(count)

@@ -17,7 +17,7 @@ from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import nats
-from charlstm.network.backend import Device, named_memory, tf
+from charlstm.network.backend import Device, memory_errors, tf
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint
 from charlstm.text.source import Ids
@@ -241,13 +241,13 @@ def make_trainer(
 
     Raises CharlstmError if the device runs out of memory.
     """
-    with named_failures(config):
+    with device_errors(config):
         return Trainer(model, config, vocab_size, on_gpu=device.on_gpu)
 
 
-def named_failures(config: TrainConfig) -> contextlib.AbstractContextManager[None]:
+def device_errors(config: TrainConfig) -> contextlib.AbstractContextManager[None]:
     """Turn device errors that a user can fix into one-line errors."""
-    return named_memory(
+    return memory_errors(
         f"{{batch_size}} (now {config.batch_size}), {{sequence_length}} "
         f"(now {config.sequence_length}), {{units}} or {{layers}}"
     )
