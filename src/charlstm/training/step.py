@@ -5,7 +5,7 @@ Knows no run, no epoch and no file.
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,8 +20,8 @@ from charlstm.evaluation import nats
 from charlstm.network.backend import Device, memory_errors, tf
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint
-from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
+from charlstm.training.batches import batches
 from charlstm.training.optimizer import make_optimizer
 
 # One call of the compiled function makes several steps, because each call has an overhead of half a
@@ -116,32 +116,8 @@ class Trainer:
         return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
 
     def dataset(self, windows: Windows, calls: list[range]) -> Any:
-        """Return a dataset with one element per call and replica.
-
-        An element has the replica's rows of the K windows of a call: (K, B / replicas, T + 1). The
-        strategy deals the elements out in turn, so each row reaches the replica of its lane.
-        """
-        rows = self.config.batch_size // self.replicas
-
-        def pieces() -> Iterator[Ids]:
-            for call in calls:
-                stacked = np.stack([windows.window(step) for step in call])
-                for start in range(0, self.config.batch_size, rows):
-                    yield stacked[:, start : start + rows]
-
-        shape = (None, rows, windows.sequence_length + 1)
-        signature = tf.TensorSpec(shape, windows.ids.dtype)
-        options = tf.data.Options()
-        # There is nothing to tune, and at its end an iterator can wait for the tuning thread, which
-        # sleeps for 10 ms, 20 ms, 40 ms ...: epochs of 72 s took 82 s (TensorFlow 2.21).
-        options.autotune.enabled = False
-        return self.strategy.distribute_datasets_from_function(
-            lambda _: (
-                tf.data.Dataset.from_generator(pieces, output_signature=signature)
-                .prefetch(CALLS_IN_FLIGHT * self.replicas)
-                .with_options(options)
-            )
-        )
+        """Return the ``batches`` of these calls, for ``advance``."""
+        return batches(windows, calls, self.strategy, CALLS_IN_FLIGHT)
 
     def trace(self, windows: Windows) -> Any:
         """Trace ``advance`` for an epoch's windows now, rather than at the first step."""
