@@ -24,7 +24,7 @@ def advice(epochs: Sequence[Epoch], vocab_size: int) -> Iterator[Note]:
             f"the model learns nothing: even a uniform guess has a loss of {uniform:.2f} nats",
             "lower {learning_rate} by a factor of 10 or more",
         )
-    if epochs and _first_overfitted(epochs) == len(epochs):
+    if _overfits(epochs) and not any(_overfits(epochs[:n]) for n in range(len(epochs))):
         yield Note(
             f"validation loss has risen for {RISES} epochs while training loss fell: the model "
             f"overfits; epoch {best(epochs)} is the best",
@@ -32,18 +32,13 @@ def advice(epochs: Sequence[Epoch], vocab_size: int) -> Iterator[Note]:
         )
 
 
-def _first_overfitted(epochs: Sequence[Epoch]) -> int | None:
-    """Return how many epochs were done when overfitting first showed: RISES in a row."""
-    rises = 0
-    for count, (before, after) in enumerate(pairwise(epochs), 2):
-        both = (
-            _grows(before.valid_loss, after.valid_loss),
-            _grows(after.train_loss, before.train_loss),
-        )
-        rises = rises + 1 if all(both) else 0
-        if rises == RISES:
-            return count
-    return None
+def _overfits(epochs: Sequence[Epoch]) -> bool:
+    """Return whether validation loss rose while training loss fell, in the last RISES epochs."""
+    last = epochs[-RISES - 1 :]
+    return len(last) > RISES and all(
+        _grows(before.valid_loss, after.valid_loss) and _grows(after.train_loss, before.train_loss)
+        for before, after in pairwise(last)
+    )
 
 
 def _grows(first: float | None, second: float | None) -> bool:
