@@ -588,6 +588,34 @@ def test_an_interrupt_before_the_first_step_leaves_nothing(seconds: float, words
     assert list(words.parent.iterdir()) == [words]
 
 
+LOST = """
+import os, signal
+from charlstm.cli import _interrupt, main, train
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        raise SystemError
+
+def callback(**_):
+    Finalized()
+    _interrupt.stop_if_pressed()
+
+number = signal.SIGINT if {pressed} else 0
+train.callback = callback
+main()
+"""
+
+
+@pytest.mark.parametrize("pressed", [True, False])
+def test_an_interrupt_that_a_finalizer_swallows_prints_no_traceback(*, pressed: bool) -> None:
+    command = [sys.executable, "-c", LOST.format(pressed=pressed), "train", "x"]
+    done = subprocess.run(command, check=False, capture_output=True)
+    assert done.returncode == (130 if pressed else 0)
+    assert (b"Traceback" in done.stderr) is not pressed
+    assert ("charlstm: interrupted" in lines_of(done.stderr)) is pressed
+
+
 def test_a_terminal_shows_a_bar_per_epoch_and_an_interrupt_removes_it(words: Path) -> None:
     code, shown = on_a_terminal(
         words.parent,

@@ -1,7 +1,8 @@
 """Handle the signals that stop the program: Ctrl+C, SIGTERM, SIGHUP and schedulers' warnings.
 
 A KeyboardInterrupt can be lost: inside TensorFlow it can turn into a TypeError, and inside a
-finalizer it is dropped. So the handler also records the signal, and loops check ``pressed``.
+finalizer Python prints and drops it. So the handler also records the signal, loops check
+``pressed``, and what finalizers raise after a signal is not printed.
 
 Python runs no handler until a call into TensorFlow returns, which can take seconds. So a thread
 prints a message at once, and ends the program at a second Ctrl+C or SIGTERM.
@@ -10,10 +11,11 @@ prints a message at once, and ends the program at a second Ctrl+C or SIGTERM.
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -33,6 +35,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _receive)
+    sys.unraisablehook = _print_unless_pressed
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
@@ -73,6 +76,15 @@ def _receive(number: int, _frame: FrameType | None) -> None:
     _received = number
     if not _deferred:
         raise KeyboardInterrupt
+
+
+def _print_unless_pressed(unraisable: Any) -> None:
+    """Print an exception that a finalizer raised, as Python does, unless a signal has arrived.
+
+    The exception is then most likely the lost KeyboardInterrupt, or a SystemError in its place.
+    """
+    if not pressed():
+        sys.__unraisablehook__(unraisable)
 
 
 def _answer(descriptor: int) -> None:
