@@ -151,14 +151,14 @@ def train_pytorch(text: str, batch: str, steps: str, precision: str = "float32")
 def draw_charlstm(streams: str, vocab_size: str) -> Work:
     """Draw as ``charlstm sample`` does."""
     from charlstm.network.backend import select_device
-    from charlstm.network.model import build_model
+    from charlstm.network.initializers import initial_weights
     from charlstm.run.weights import Checkpoint
     from charlstm.sampling import Sampler
 
     select_device("cpu")
     vocabulary = Vocabulary("".join(map(chr, range(32, 32 + int(vocab_size)))))
-    made = build_model(MODEL, len(vocabulary), batch_size=1, on_gpu=False, seed=1)
-    checkpoint = Checkpoint(1, MODEL, vocabulary, made.arrays())
+    weights = initial_weights(MODEL, len(vocabulary), "keras", seed=1)
+    checkpoint = Checkpoint(1, MODEL, vocabulary, weights)
     sampler = Sampler(checkpoint, on_gpu=False, samples=int(streams))
     prime, length = np.zeros(1, np.int32), max(64, DRAWN // int(streams))
 

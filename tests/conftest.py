@@ -25,6 +25,8 @@ from browser import browser_path
 
 from charlstm import cli
 from charlstm.architecture import ModelConfig, shapes
+from charlstm.network.initializers import initial_weights
+from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.text.vocabulary import Vocabulary
@@ -44,6 +46,13 @@ def environment(**more: str) -> dict[str, str]:
     """Return the environment without the variables that set options of the program."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHARLSTM")}
     return {**kept, **more}
+
+
+def new_model(model: ModelConfig, vocab_size: int, batch_size: int) -> CharacterModel:
+    """Return a model with the initial weights of seed 1."""
+    built = build_model(model, vocab_size, batch_size=batch_size, on_gpu=False)
+    built.set_arrays(initial_weights(model, vocab_size, "keras", seed=1))
+    return built
 
 
 def lines_of(stderr: bytes) -> list[str]:

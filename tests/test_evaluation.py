@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import new_model
 from oracle import Oracle
 
 from charlstm.architecture import ModelConfig
@@ -26,7 +27,7 @@ def test_a_uniform_model_scores_log2_of_the_vocabulary_size(count: int, lanes: i
 
 
 def test_the_score_does_not_depend_on_the_window_length() -> None:
-    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
+    model = new_model(MODEL, V, 3)
     for lanes in (1, 3):
         scores = {
             evaluate(model, IDS, sequence_length=length, lanes=lanes).nats
@@ -36,7 +37,7 @@ def test_the_score_does_not_depend_on_the_window_length() -> None:
 
 
 def test_lanes_are_contiguous_and_in_order() -> None:
-    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
+    model = new_model(MODEL, V, 3)
     pieces = [IDS[:334], IDS[333:667], IDS[666:]]  # each last id is the next one's first
     together = evaluate(model, IDS, sequence_length=50, lanes=3)
     alone = sum(evaluate(model, p, sequence_length=50, lanes=1).nats for p in pieces)
@@ -51,7 +52,7 @@ def test_the_default_is_one_lane_per_4096_ids_up_to_the_batch_size() -> None:
 
 
 def test_evaluation_restores_the_state_of_the_model() -> None:
-    model = build_model(MODEL, V, batch_size=3, on_gpu=False, seed=1)
+    model = new_model(MODEL, V, 3)
     model(IDS[:30].reshape(3, 10))
     before = model.state()
     evaluate(model, IDS, sequence_length=64)

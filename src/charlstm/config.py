@@ -49,6 +49,12 @@ class TrainConfig:
     init_from: str | None = option(
         None, "Start from the weights of a trained model (fine-tuning).", metavar="CHECKPOINT"
     )
+    initializer: str = option(
+        "keras",
+        "Initial weights: as in Keras, in Keras of 2016 (larger, each gate by itself), uniform "
+        "within 0.08, or normal with standard deviation 0.01.",
+        choices=("keras", "keras-2016", "uniform", "normal"),
+    )
     precision: str = option(
         "auto",
         "Precision of matrix products; bfloat16: on CPUs that have it, float16: on GPUs.",

@@ -81,13 +81,20 @@ def test_the_base_model_overrides_the_architecture_of_a_preset(trained: Path) ->
     assert chosen.config.optimizer == "rmsprop"
 
 
-def test_an_architecture_other_than_the_base_models_is_refused(
-    charlstm: Run, trained: Path, words: Path
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--units 25", "the base model has 24, not 25"),
+        ("--initializer normal", "the base model decides the initial weights"),
+    ],
+)
+def test_an_option_that_conflicts_with_the_base_models_weights_is_refused(
+    option: str, problem: str, charlstm: Run, trained: Path, words: Path
 ) -> None:
-    done = charlstm("train", words, *SMALL, "--units", "25", "--init-from", trained)
+    done = charlstm("train", words, *SMALL, *option.split(), "--init-from", trained)
     assert done.returncode == 1
+    name, _ = option.split()
     assert lines_of(done.stderr)[-1] == (
-        "charlstm: --units: the base model has 24, not 25; leave it out, or train without "
-        "--init-from"
+        f"charlstm: {name}: {problem}; leave it out, or train without --init-from"
     )
     assert not (words.parent / "checkpoints").exists()

@@ -348,8 +348,9 @@ def test_a_training_stopped_after_any_step_and_resumed_equals_an_uninterrupted_o
 def weights_after(config: TrainConfig, steps: int) -> tuple[Any, list[list[Any]]]:
     """Return the initial weights, then for each step Keras's gradients and our new weights."""
     trainer = Trainer(MODEL, config, V, on_gpu=False)
-    model = build_model(MODEL, V, batch_size=B, on_gpu=False, seed=config.seed)
-    before = model.arrays()
+    model = build_model(MODEL, V, batch_size=B, on_gpu=False)
+    before = trainer.model.arrays()
+    model.set_arrays(before)
     found = []
     for step in range(steps):
         window = tf.constant(Windows(IDS, B, T).window(step))

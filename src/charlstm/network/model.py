@@ -59,19 +59,17 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
     T may vary, B is fixed: the state of row b belongs to lane b.
     """
 
-    def __init__(  # noqa: PLR0913 - as ``build_model``
+    def __init__(
         self,
         config: ModelConfig,
         vocab_size: int,
         *,
         batch_size: int,
         on_gpu: bool,
-        seed: int | None,
         precision: str,
     ) -> None:
         super().__init__(name="character_model")
         self.batch_size = batch_size
-        initializers = _initializers(seed, config.layers + 1)
         policy = "mixed_float16" if precision == "float16" else "float32"
         self.recurrent = [
             LAYERS[config.cell](
@@ -81,17 +79,16 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
                 stateful=True,
                 on_gpu=on_gpu,
                 bfloat16=precision == "bfloat16",
+                kernel_initializer="zeros",
+                recurrent_initializer="zeros",
                 dtype=policy,
-                **next(initializers),
             )
             for _ in range(config.layers)
         ]
         self.dropouts = [
             Dropout(config.dropout, xla=not on_gpu, dtype=policy) for _ in range(config.layers)
         ]
-        self.dense = keras.layers.Dense(
-            vocab_size, kernel_initializer=next(initializers)["kernel_initializer"]
-        )
+        self.dense = keras.layers.Dense(vocab_size, kernel_initializer="zeros")
 
     def call(self, ids: Any, dropout_seed: Any = None) -> Any:
         """Return logits (B, T, V), float32, for ids (B, T), and update the state.
@@ -133,23 +130,21 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
             variable.assign(value)
 
 
-def build_model(  # noqa: PLR0913 - one definition of the network for all uses
+def build_model(
     config: ModelConfig,
     vocab_size: int,
     *,
     batch_size: int,
     on_gpu: bool,
-    seed: int | None = None,
     precision: str = "float32",
 ) -> CharacterModel:
-    """Build the network with its weights.
+    """Build the network; its kernels are zeros until ``set_arrays`` sets the weights.
 
-    ``seed`` initialises the weights as Keras does by default, each with its own seed. Without
-    ``seed`` the kernels are zeros, until ``set_arrays`` sets the weights. ``precision`` is that of
-    the matrix products in recurrent layers; weights and logits are always float32.
+    ``precision`` is that of the matrix products in recurrent layers; weights and logits are always
+    float32.
     """
     model = CharacterModel(
-        config, vocab_size, batch_size=batch_size, on_gpu=on_gpu, seed=seed, precision=precision
+        config, vocab_size, batch_size=batch_size, on_gpu=on_gpu, precision=precision
     )
     # Layers create their variables from a shape; no operation needs to run.
     shape: tuple[int | None, ...] = (batch_size, None, vocab_size)
@@ -195,16 +190,3 @@ def step_model(
     for variable, value in zip(model.trainable_variables, arrays, strict=True):
         variable.assign(value)
     return model
-
-
-def _initializers(seed: int | None, count: int) -> Any:
-    """Yield the initializer arguments of each layer in turn."""
-    for layer in range(count):
-        if seed is None:
-            yield {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
-            continue
-        kernel, recurrent = np.random.SeedSequence([seed, layer]).generate_state(2) >> 1
-        yield {
-            "kernel_initializer": keras.initializers.GlorotUniform(seed=int(kernel)),
-            "recurrent_initializer": keras.initializers.Orthogonal(seed=int(recurrent)),
-        }

@@ -127,7 +127,7 @@ def new_settings(
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
     _check_used(config, request, settled=bool(preset or request.config))
     if base:
-        _check_architecture(model, base, request)
+        _check_weights(model, base, request)
         dropout = model.dropout if "dropout" in request.typed else base.model.dropout
         model = replace(base.model, dropout=dropout)
     return Settings(model, config)
@@ -150,8 +150,8 @@ def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None
             )
 
 
-def _check_architecture(model: ModelConfig, base: Description, request: Request) -> None:
-    """Refuse typed options that differ from the architecture of the base model.
+def _check_weights(model: ModelConfig, base: Description, request: Request) -> None:
+    """Refuse typed options that conflict with the weights of the base model.
 
     Raises CharlstmError.
     """
@@ -163,6 +163,12 @@ def _check_architecture(model: ModelConfig, base: Description, request: Request)
                 "leave it out, or train without {init_from}",
                 option=item.name,
             )
+    if "initializer" in request.typed:
+        raise CharlstmError(
+            "the base model decides the initial weights",
+            "leave it out, or train without {init_from}",
+            option="initializer",
+        )
 
 
 def resumed_settings(request: Request, run: RunFolder) -> Settings:

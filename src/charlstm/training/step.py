@@ -18,6 +18,7 @@ from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import nats
 from charlstm.network.backend import Device, memory_errors, tf
+from charlstm.network.initializers import initial_weights
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint
 from charlstm.text.windows import Windows
@@ -52,7 +53,10 @@ class Trainer:
             on_gpu=on_gpu,
         )
         with self.strategy.scope():
-            self.model = build(seed=config.seed, precision=config.precision)
+            self.model = build(precision=config.precision)
+            self.model.set_arrays(
+                initial_weights(model_config, vocab_size, config.initializer, config.seed)
+            )
             # Validate in float32, as a model loaded from the weights file computes.
             self._reduced = config.precision in {"bfloat16", "float16"}
             self._exact = build() if self._reduced else self.model
