@@ -177,6 +177,7 @@ def test_a_training_starts_lazily_and_can_be_resumed_when_abandoned(
         ({"unit": 3}, r"unknown key 'unit'; did you mean units\?"),
         ({"units": 0}, "units must be at least 1, not 0"),
         ({"patience": 3, "validation": 0.0}, "`patience`: there is no validation"),
+        ({"calibrate": True, "validation": 0.0}, "`calibrate`: there is no validation"),
         ({"resume": True, "overwrite": True}, "not both"),
         ({"config": "nowhere"}, "nowhere: .*the presets are"),
         ({"batch_size": 9999}, "reduce `batch_size`, `sequence_length` or `validation`"),

@@ -7,7 +7,7 @@ from conftest import new_model
 from oracle import Oracle
 
 from charlstm.architecture import ModelConfig
-from charlstm.evaluation import evaluate
+from charlstm.evaluation import TEMPERATURES, at_temperature, evaluate, fit_temperature
 from charlstm.network.model import build_model
 from charlstm.run.history import bits_per_char
 from charlstm.run.weights_reader import read_checkpoint
@@ -51,11 +51,34 @@ def test_the_default_is_one_lane_per_4096_ids_up_to_the_batch_size() -> None:
         assert evaluate(model, ids, sequence_length=4096).lanes == lanes
 
 
+@pytest.mark.parametrize("sureness", [0.5, 1.4, 2.0])
+def test_the_fitted_temperature_is_the_best_one(sureness: float, trained: Path, text: str) -> None:
+    """``sureness`` scales the logits of a trained model; the oracle knows the best temperature."""
+    path = trained / "epoch-002.weights.h5"
+    read = read_checkpoint(path)
+    ids = read.vocabulary.encode(text[:300]).astype(np.uint8)
+    model = build_model(read.model, len(read.vocabulary), batch_size=3, on_gpu=False)
+    model.set_arrays(at_temperature(read.weights, 1 / sureness))
+    logits = sureness * Oracle(path).logits(text[:299])
+    losses = []
+    for temperature in TEMPERATURES:
+        scaled = logits / temperature
+        of_targets = scaled[np.arange(len(scaled)), ids[1:]]
+        losses.append(np.sum(np.log(np.exp(scaled).sum(axis=1)) - of_targets))
+
+    temperature, found = fit_temperature(model, ids, sequence_length=64)
+    assert temperature == TEMPERATURES[int(np.argmin(losses))]
+    assert found.nats == pytest.approx(min(losses), rel=1e-5)
+    model.set_arrays(at_temperature(model.arrays(), temperature))
+    assert evaluate(model, ids, sequence_length=64).nats == pytest.approx(found.nats, rel=1e-5)
+
+
 def test_evaluation_restores_the_state_of_the_model() -> None:
     model = new_model(MODEL, V, 3)
     model(IDS[:30].reshape(3, 10))
     before = model.state()
     evaluate(model, IDS, sequence_length=64)
+    fit_temperature(model, IDS, sequence_length=64)
     assert all(map(np.array_equal, before, model.state()))
 
 

@@ -42,6 +42,11 @@ class TrainConfig:
         high=1,
         open_ends="high",
     )
+    calibrate: bool = option(
+        default=False,
+        help="Divide the logits by the temperature that lowers validation loss most.",
+        negatable=True,
+    )
     patience: int | None = option(
         None, "Stop early if validation loss has not improved for this many epochs.", low=1
     )
@@ -79,6 +84,13 @@ class TrainConfig:
     )
     decay_after: int = option(0, "Epochs before {schedule} exponential sets in.", low=0)
     weight_decay: float = option(0.0, "Decoupled weight decay (AdamW); biases are exempt.", low=0)
+    average: float = option(
+        0.0,
+        "Decay per step of a moving average of the weights, which is validated and saved; 0: off.",
+        low=0,
+        high=1,
+        open_ends="high",
+    )
     clip_norm: float = option(1.0, "Clip gradients to this global norm; 0: off.", low=0)
     clip_value: float = option(
         0.0, "Clip each gradient to this absolute value, before {clip_norm}; 0: off.", low=0

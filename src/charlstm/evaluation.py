@@ -4,19 +4,25 @@ Knows ids only, no characters.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlstm.architecture import Weights
 from charlstm.network.backend import tf
 from charlstm.network.model import CharacterModel
 from charlstm.run.history import bits_per_char
 from charlstm.text.source import Ids
 
 CHARACTERS_PER_LANE = 4096  # long enough that starting without context costs below 0.005 nats
+
+# From 0.9 to 1.6: a model that overfits is too sure of itself and needs one above 1. Between two of
+# them, the loss is at most 0.001 nats lower.
+TEMPERATURES = tuple(round(0.9 + 0.05 * i, 2) for i in range(15))
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,40 @@ def evaluate(
     return Evaluation(nats, len(ids) - 1, lanes)
 
 
+def fit_temperature(
+    model: CharacterModel,
+    ids: Ids,
+    *,
+    sequence_length: int,
+    tick: Callable[[], object] = lambda: None,
+) -> tuple[float, Evaluation]:
+    """Return the softmax temperature with the lowest loss, and the evaluation at it.
+
+    Temperature scaling: Guo et al. 2017, "On calibration of modern neural networks". Tries
+    TEMPERATURES in one pass; otherwise the same as ``evaluate``.
+    """
+    lanes = default_lanes(len(ids), model.batch_size)
+    nats = np.zeros(len(TEMPERATURES))
+    with _from_zero_state(model):
+        for window, weights, _ in _windows(ids, model.batch_size, lanes, sequence_length):
+            losses = _device_losses(model, tf.constant(window)).numpy()
+            nats += np.sum(weights * losses.astype(np.float64), axis=(1, 2))
+            tick()
+    best = int(np.argmin(nats))
+    return TEMPERATURES[best], Evaluation(float(nats[best]), len(ids) - 1, lanes)
+
+
+def at_temperature(
+    weights: Weights[NDArray[np.float32]], temperature: float
+) -> Weights[NDArray[np.float32]]:
+    """Return the weights of a model whose logits are those of ``weights`` / ``temperature``."""
+    return replace(
+        weights,
+        dense_kernel=weights.dense_kernel / np.float32(temperature),
+        dense_bias=weights.dense_bias / np.float32(temperature),
+    )
+
+
 def predict(
     model: CharacterModel, ids: Ids, *, sequence_length: int, lanes: int, guesses: int = 0
 ) -> Iterator[Prediction]:
@@ -88,28 +128,46 @@ def predict(
     lanes, at most B; each starts from a zero state. Padding has weight 0. ``guesses`` is K, the
     number of most likely characters in each Prediction.
     """
+    with _from_zero_state(model):
+        for window, weights, spans in _windows(ids, model.batch_size, lanes, sequence_length):
+            results = _device_predictions(model, tf.constant(window), guesses)
+            nats, probabilities, best = (array.numpy() for array in results)
+            yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
+
+
+@contextmanager
+def _from_zero_state(model: CharacterModel) -> Iterator[None]:
+    """Start from a zero state; restore the model's state afterwards."""
+    state = model.state()
+    model.reset_state()
+    try:
+        yield
+    finally:
+        model.set_state(state)
+
+
+def _windows(
+    ids: Ids, batch_size: int, lanes: int, sequence_length: int
+) -> Iterator[tuple[Ids, NDArray[np.float64], list[tuple[int, int, int]]]]:
+    """Yield windows of ids (B, T + 1), the weights of their targets (B, T), 0 or 1, and spans.
+
+    The spans are those of a Prediction.
+    """
     count = len(ids) - 1
     starts = [lane * count // lanes for lane in range(lanes + 1)]
     # The last id of a lane is only a target.
     lane_ids = [ids[start : stop + 1] for start, stop in pairwise(starts)]
-    state = model.state()
-    model.reset_state()
-    try:
-        for start in range(0, max(map(len, lane_ids)) - 1, sequence_length):
-            window = np.zeros((model.batch_size, sequence_length + 1), ids.dtype)
-            weights = np.zeros((model.batch_size, sequence_length))
-            spans = []
-            for lane, all_ids in enumerate(lane_ids):
-                row = all_ids[start : start + sequence_length + 1]
-                window[lane, : len(row)] = row
-                targets = max(0, len(row) - 1)
-                weights[lane, :targets] = 1
-                spans.append((lane, starts[lane] + start + 1, targets))
-            results = _device_predictions(model, tf.constant(window), guesses)
-            nats, probabilities, best = (array.numpy() for array in results)
-            yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
-    finally:
-        model.set_state(state)
+    for start in range(0, max(map(len, lane_ids)) - 1, sequence_length):
+        window = np.zeros((batch_size, sequence_length + 1), ids.dtype)
+        weights = np.zeros((batch_size, sequence_length))
+        spans = []
+        for lane, all_ids in enumerate(lane_ids):
+            row = all_ids[start : start + sequence_length + 1]
+            window[lane, : len(row)] = row
+            targets = max(0, len(row) - 1)
+            weights[lane, :targets] = 1
+            spans.append((lane, starts[lane] + start + 1, targets))
+        yield window, weights, spans
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
@@ -122,6 +180,14 @@ def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any
     logits = model(window[:, :-1])
     best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)
     return nats(logits, window[:, 1:]), best.values, best.indices
+
+
+@tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
+def _device_losses(model: CharacterModel, window: Any) -> Any:
+    """Return nats (K, B, T) at each of the K TEMPERATURES, for a window (B, T + 1)."""
+    window = tf.cast(window, tf.int32)
+    logits = model(window[:, :-1])
+    return tf.stack([nats(logits / one, window[:, 1:]) for one in TEMPERATURES])
 
 
 def nats(logits: Any, targets: Any) -> Any:

@@ -29,7 +29,8 @@ _KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "true
 class Option:
     """One option, as the command line, TOML files and error messages need it.
 
-    ``help`` refers to another option by its name in braces, as the hint of an error does.
+    ``help`` refers to another option by its name in braces, as the hint of an error does. A
+    ``negatable`` one is true or false, and has a flag for each: a preset may set it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Option:
     heading: str = ""
     multiple: bool = False
     required: bool = False
+    negatable: bool = False
 
     @property
     def range(self) -> str:

@@ -156,9 +156,14 @@ def test_the_history_matches_the_reports(tmp_path: Path) -> None:
         assert line["clock"].keys() == {"seconds", "characters_per_second", "at"}
 
 
-def test_an_epoch_file_has_the_weights_that_were_validated(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"calibrate": True, "average": 0.9}, {"average": 0.9, "precision": "bfloat16"}]
+)
+def test_an_epoch_file_has_the_weights_that_were_validated(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
     part = IDS[:31]
-    done = run_training(tmp_path / "run", epochs=2, validation=part, learning_rate=0.1)
+    done = run_training(tmp_path / "run", epochs=2, validation=part, learning_rate=0.1, **options)
     assert len(done.epochs) == 2
     for report in done.epochs:
         read = read_checkpoint(report.path)
@@ -170,8 +175,9 @@ def test_an_epoch_file_has_the_weights_that_were_validated(tmp_path: Path) -> No
     assert done.epochs[0].valid_loss != done.epochs[1].valid_loss
 
 
-def test_validation_does_not_disturb_the_training(tmp_path: Path) -> None:
-    with_it = run_training(tmp_path / "with", epochs=2, validation=IDS[:31])
+@pytest.mark.parametrize("options", [{}, {"calibrate": True, "average": 0.9}])
+def test_validation_does_not_disturb_the_training(options: dict[str, Any], tmp_path: Path) -> None:
+    with_it = run_training(tmp_path / "with", epochs=2, validation=IDS[:31], **options)
     without = run_training(tmp_path / "without", epochs=2)
     assert with_it.steps == without.steps
     assert [line["valid_loss"] for line in without.history("epoch")] == [None, None]
@@ -277,6 +283,7 @@ RECIPES: list[dict[str, Any]] = [
     {"keep": 1, "log_every": 1, "seed": 2**32 - 1},
     {"precision": "bfloat16"},
     {"batch_size": 1, "sequence_length": 6, "patience": 9},
+    {"average": 0.9, "calibrate": True},
 ]
 
 
@@ -425,6 +432,21 @@ def test_kernels_decay_and_biases_do_not() -> None:
         assert_allclose(found, kept - 0.5 * g, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_average_of_the_weights_is_exponential(precision: str) -> None:
+    config = settings(optimizer="sgd", learning_rate=0.5, average=0.8, precision=precision)
+    trainer = Trainer(MODEL, config, V, on_gpu=False)
+    expected: Any = None
+    for step in range(4):
+        window = tf.constant(Windows(IDS, B, T).window(step))
+        trainer.advance(window[None], tf.constant([config.learning_rate]), FIRST)
+        weights = list(trainer.model.arrays())
+        expected = [0.8 * a + 0.2 * w for a, w in zip(expected or weights, weights, strict=True)]
+    for found, mean, last in zip(trainer.saved_model().arrays(), expected, weights, strict=True):
+        assert_allclose(found, mean, atol=1e-6)
+        assert not np.allclose(mean, last, atol=1e-6)
+
+
 def test_each_step_has_its_rate_in_the_schedule(tmp_path: Path) -> None:
     """A run that is given more epochs keeps its original schedule."""
     options: dict[str, Any] = {"schedule": "cosine", "warmup": 3, "learning_rate": 0.5}
@@ -547,7 +569,8 @@ ids = np.random.default_rng(5).integers(0, 7, 400).astype(np.uint8)
 windows = Windows(ids, 4, 3)
 def losses(strategy, precision):
     config = TrainConfig(
-        batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01, precision=precision
+        batch_size=4, sequence_length=3, clip_norm=0.05, learning_rate=0.01, precision=precision,
+        average=0.5,
     )
     with strategy.scope():
         trainer = Trainer(ModelConfig(units=5, layers=2, dropout=0.0), config, 7, on_gpu=False)
@@ -555,11 +578,13 @@ def losses(strategy, precision):
         calls = trainer.calls(0, windows.steps)
         rates = [tf.fill(len(call), 0.01) for call in calls]
         found = zip(trainer.dataset(windows, calls), rates)
-        return [loss for w, r in found for loss in trainer.advance(w, r, key).numpy().tolist()]
+        losses = [loss for w, r in found for loss in trainer.advance(w, r, key).numpy().tolist()]
+        return losses, trainer.saved_model().arrays()
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for precision in ("float32", "float16"):
-    one = losses(tf.distribute.get_strategy(), precision)
-    two = losses(mirrored, precision)
+    one, average = losses(tf.distribute.get_strategy(), precision)
+    two, same = losses(mirrored, precision)
+    assert all(np.allclose(a, b, atol=1e-2) for a, b in zip(average, same))
     assert len(one) == len(two) == windows.steps, (len(one), len(two))
     print(max(abs(a - b) for a, b in zip(one, two)), one[0] - one[-1])
 """

@@ -129,7 +129,8 @@ def _click_option(item: Option) -> Callable[[Command], Command]:
             raise click.BadParameter(problem)
         return value
 
-    names = [name for name in (SHORT.get(item.name), flag(item.name), item.name) if name]
+    flags = flag(item.name) + (f"/--no{flag(item.name)[1:]}" if item.negatable else "")
+    names = [name for name in (SHORT.get(item.name), flags, item.name) if name]
     default = {} if item.required else {"default": item.default}
     return click.option(
         *names,

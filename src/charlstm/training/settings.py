@@ -134,7 +134,7 @@ def new_settings(
 
 
 def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None:
-    """Refuse a typed option that the chosen optimizer or schedule does not use.
+    """Refuse a typed option that the other options leave without effect.
 
     Unless ``settled``, the optimizer or schedule counts as chosen only if it was typed. Raises
     CharlstmError.
@@ -148,6 +148,10 @@ def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None
                 f"leave it out, or use {{{choice}}} {' or '.join(users)}",
                 option=name,
             )
+    if request.typed.get("calibrate") and not config.validation:
+        raise CharlstmError(
+            "there is no validation loss to lower", "raise {validation}", option="calibrate"
+        )
 
 
 def _check_weights(model: ModelConfig, base: Description, request: Request) -> None:

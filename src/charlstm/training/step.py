@@ -57,9 +57,9 @@ class Trainer:
             self.model.set_arrays(
                 initial_weights(model_config, vocab_size, config.initializer, config.seed)
             )
-            # Validate in float32, as a model loaded from the weights file computes.
-            self._reduced = config.precision in {"bfloat16", "float16"}
-            self._exact = build() if self._reduced else self.model
+            # Validate what an epoch file will hold, in float32, as a model loaded from it computes.
+            other = config.average or config.precision in {"bfloat16", "float16"}
+            self._saved = build() if other else self.model
             self.optimizer = make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
         # Per character, a weight costs a multiplication and an addition forward, and twice that
@@ -77,11 +77,16 @@ class Trainer:
         if self.replicas == 1 and not on_gpu and config.precision != "float16":
             self._update = tf.function(self._change_weights, autograph=False, jit_compile=True)
 
-    def exact_model(self) -> CharacterModel:
-        """Return a float32 model with the current weights: the trained model itself, or a copy."""
-        if self._reduced:
-            self._exact.set_arrays(self.model.arrays())
-        return self._exact
+    def saved_model(self) -> CharacterModel:
+        """Return a float32 model with the weights to validate and save at the end of an epoch.
+
+        They are the average of the weights if there is one, or else the current weights.
+        """
+        if self._saved is not self.model:
+            self._saved.set_arrays(self.model.arrays())
+            # Keras's way to copy the average; without one, it does nothing.
+            self.optimizer.finalize_variable_values(self._saved.trainable_variables)
+        return self._saved
 
     def states(self) -> dict[str, NDArray[Any]]:
         """Return everything besides the weights that the next step depends on, by name."""
