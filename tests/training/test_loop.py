@@ -433,15 +433,17 @@ def test_kernels_decay_and_biases_do_not() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_the_average_of_the_weights_is_exponential(precision: str) -> None:
-    config = settings(optimizer="sgd", learning_rate=0.5, average=0.8, precision=precision)
+def test_the_average_of_the_weights_is_exponential_and_at_first_shorter(precision: str) -> None:
+    config = settings(optimizer="sgd", learning_rate=0.5, average=0.2, precision=precision)
     trainer = Trainer(MODEL, config, V, on_gpu=False)
     expected: Any = None
-    for step in range(4):
+    for step in range(6):
         window = tf.constant(Windows(IDS, B, T).window(step))
         trainer.advance(window[None], tf.constant([config.learning_rate]), FIRST)
         weights = list(trainer.model.arrays())
-        expected = [0.8 * a + 0.2 * w for a, w in zip(expected or weights, weights, strict=True)]
+        keep = min(0.2, step / (step + 9))
+        both = zip(expected or weights, weights, strict=True)
+        expected = [keep * a + (1 - keep) * w for a, w in both]
     for found, mean, last in zip(trainer.saved_model().arrays(), expected, weights, strict=True):
         assert_allclose(found, mean, atol=1e-6)
         assert not np.allclose(mean, last, atol=1e-6)

@@ -19,16 +19,12 @@ def make_optimizer(config: TrainConfig) -> Any:
 
     Adagrad's accumulator starts from 0, as published (Duchi et al. 2011); Keras's default is 0.1.
     Weight decay is decoupled from the gradients (Loshchilov and Hutter 2019); biases are exempt.
-    The moving average of the weights (Polyak and Juditsky 1992) starts with those after the first
-    step.
     """
     if config.precision == "float16":
         return keras.optimizers.LossScaleOptimizer(
             make_optimizer(replace(config, precision="float32"))
         )
     settings: dict[str, Any] = {"weight_decay": config.weight_decay or None}
-    if config.average:
-        settings |= {"use_ema": True, "ema_momentum": config.average}
     if config.epsilon is not None and config.optimizer != "sgd":
         settings["epsilon"] = config.epsilon
     if config.rho is not None and config.optimizer == "rmsprop":
