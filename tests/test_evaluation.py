@@ -7,7 +7,7 @@ from conftest import new_model
 from oracle import Oracle
 
 from charlstm.architecture import ModelConfig
-from charlstm.evaluation import TEMPERATURES, at_temperature, evaluate, fit_temperature
+from charlstm.evaluation import TEMPERATURES, at_temperature, evaluate
 from charlstm.network.model import build_model
 from charlstm.run.history import bits_per_char
 from charlstm.run.weights_reader import read_checkpoint
@@ -66,10 +66,10 @@ def test_the_fitted_temperature_is_the_best_one(sureness: float, trained: Path, 
         of_targets = scaled[np.arange(len(scaled)), ids[1:]]
         losses.append(np.sum(np.log(np.exp(scaled).sum(axis=1)) - of_targets))
 
-    temperature, found = fit_temperature(model, ids, sequence_length=64)
-    assert temperature == TEMPERATURES[int(np.argmin(losses))]
+    found = evaluate(model, ids, sequence_length=64, temperatures=TEMPERATURES)
+    assert found.temperature == TEMPERATURES[int(np.argmin(losses))]
     assert found.nats == pytest.approx(min(losses), rel=1e-5)
-    model.set_arrays(at_temperature(model.arrays(), temperature))
+    model.set_arrays(at_temperature(model.arrays(), found.temperature))
     assert evaluate(model, ids, sequence_length=64).nats == pytest.approx(found.nats, rel=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_evaluation_restores_the_state_of_the_model() -> None:
     model(IDS[:30].reshape(3, 10))
     before = model.state()
     evaluate(model, IDS, sequence_length=64)
-    fit_temperature(model, IDS, sequence_length=64)
+    evaluate(model, IDS, sequence_length=64, temperatures=(1.0, 2.0))
     assert all(map(np.array_equal, before, model.state()))
 
 

@@ -20,8 +20,8 @@ from charlstm.text.source import Ids
 
 CHARACTERS_PER_LANE = 4096  # long enough that starting without context costs below 0.005 nats
 
-# From 0.9 to 1.6: a model that overfits is too sure of itself and needs one above 1. Between two of
-# them, the loss is at most 0.001 nats lower.
+# Softmax temperatures to choose from, 0.9 to 1.6: a model that overfits is too sure of its guesses
+# and needs one above 1. Between two of them, the loss is at most 0.001 nats lower.
 TEMPERATURES = tuple(round(0.9 + 0.05 * i, 2) for i in range(15))
 
 
@@ -32,6 +32,7 @@ class Evaluation:
     nats: float
     characters: int
     lanes: int
+    temperature: float = 1.0
 
     @property
     def nats_per_char(self) -> float:
@@ -65,47 +66,30 @@ def default_lanes(count: int, batch_size: int) -> int:
     return max(1, min(batch_size, count // CHARACTERS_PER_LANE))
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the last three are rarely needed
     model: CharacterModel,
     ids: Ids,
     *,
     sequence_length: int,
     lanes: int | None = None,
+    temperatures: tuple[float, ...] = (1.0,),
     tick: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Return the total loss of predicting every id but the first, as ``predict`` does.
 
-    ``tick`` is called after each window; an exception that it raises ends the evaluation.
+    Of several softmax temperatures, it is the lowest loss (temperature scaling: Guo et al. 2017,
+    "On calibration of modern neural networks"). ``tick`` is called after each window; an exception
+    that it raises ends the evaluation.
     """
     lanes = lanes or default_lanes(len(ids), model.batch_size)
-    nats = 0.0
-    for prediction in predict(model, ids, sequence_length=sequence_length, lanes=lanes):
-        nats += float(np.sum(prediction.nats))
-        tick()
-    return Evaluation(nats, len(ids) - 1, lanes)
-
-
-def fit_temperature(
-    model: CharacterModel,
-    ids: Ids,
-    *,
-    sequence_length: int,
-    tick: Callable[[], object] = lambda: None,
-) -> tuple[float, Evaluation]:
-    """Return the softmax temperature with the lowest loss, and the evaluation at it.
-
-    Temperature scaling: Guo et al. 2017, "On calibration of modern neural networks". Tries
-    TEMPERATURES in one pass; otherwise the same as ``evaluate``.
-    """
-    lanes = default_lanes(len(ids), model.batch_size)
-    nats = np.zeros(len(TEMPERATURES))
+    nats = np.zeros(len(temperatures))
     with _from_zero_state(model):
         for window, weights, _ in _windows(ids, model.batch_size, lanes, sequence_length):
-            losses = _device_losses(model, tf.constant(window)).numpy()
+            losses = _device_losses(model, tf.constant(window), temperatures).numpy()
             nats += np.sum(weights * losses.astype(np.float64), axis=(1, 2))
             tick()
     best = int(np.argmin(nats))
-    return TEMPERATURES[best], Evaluation(float(nats[best]), len(ids) - 1, lanes)
+    return Evaluation(float(nats[best]), len(ids) - 1, lanes, temperatures[best])
 
 
 def at_temperature(
@@ -183,11 +167,11 @@ def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
-def _device_losses(model: CharacterModel, window: Any) -> Any:
-    """Return nats (K, B, T) at each of the K TEMPERATURES, for a window (B, T + 1)."""
+def _device_losses(model: CharacterModel, window: Any, temperatures: tuple[float, ...]) -> Any:
+    """Return nats (K, B, T) at each of K temperatures, for a window (B, T + 1)."""
     window = tf.cast(window, tf.int32)
     logits = model(window[:, :-1])
-    return tf.stack([nats(logits / one, window[:, 1:]) for one in TEMPERATURES])
+    return tf.stack([nats(logits / one, window[:, 1:]) for one in temperatures])
 
 
 def nats(logits: Any, targets: Any) -> Any:

@@ -13,9 +13,7 @@ from typing import Any, Self
 
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
-from charlstm.evaluation import at_temperature, evaluate, fit_temperature
 from charlstm.network.backend import Device, tf
-from charlstm.network.model import CharacterModel
 from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import Corpus
 from charlstm.text.source import Ids
@@ -27,6 +25,7 @@ from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, 
 from charlstm.training.saving import Saving, not_finite
 from charlstm.training.schedule import Schedule
 from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, device_errors, dropout_key
+from charlstm.training.validation import validated
 from charlstm.training.views import Views
 
 
@@ -201,24 +200,8 @@ def _finish_epoch(
     training: Training, saving: Saving, epoch: int, train_loss: float, time: dict[str, Any]
 ) -> EpochReport:
     """Validate, write the epoch file, then append the epoch to the history."""
-    model = training.trainer.saved_model()
-    weights, valid_loss = model.arrays(), None
-    if len(training.validation):
-        temperature, valid_loss = _validate(training, model)
-        weights = at_temperature(weights, temperature)
+    tick = partial(_stop_if, training.stopped)
+    weights, valid_loss = validated(training.trainer, training.validation, tick=tick)
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}
     path = saving.save_epoch(epoch, weights, losses, time)
     return EpochReport(epoch, train_loss, valid_loss, time["characters_per_second"], path)
-
-
-def _validate(training: Training, model: CharacterModel) -> tuple[float, float]:
-    """Return the softmax temperature, 1 unless it is fitted, and the validation loss in nats."""
-    settings: Any = {
-        "sequence_length": training.config.sequence_length,
-        "tick": partial(_stop_if, training.stopped),
-    }
-    with device_errors(training.config):
-        if training.config.calibrate:
-            temperature, found = fit_temperature(model, training.validation, **settings)
-            return temperature, found.nats_per_char
-        return 1.0, evaluate(model, training.validation, **settings).nats_per_char

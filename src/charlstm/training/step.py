@@ -17,11 +17,12 @@ from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import nats
-from charlstm.network.backend import Device, keras, memory_errors, tf
+from charlstm.network.backend import Device, memory_errors, tf
 from charlstm.network.initializers import initial_weights
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint
 from charlstm.text.windows import Windows
+from charlstm.training.average import Average
 from charlstm.training.batches import batches
 from charlstm.training.optimizer import make_optimizer
 
@@ -62,10 +63,7 @@ class Trainer:
             self._saved = build() if other else self.model
             self.optimizer = make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
-            self._averages = [
-                keras.Variable(variable, trainable=False, aggregation="only_first_replica")
-                for variable in (self.model.trainable_variables if config.average else [])
-            ]
+            self._average = Average(self.model.trainable_variables, config.average)
         # Per character, a weight costs a multiplication and an addition forward, and twice that
         # backward: for the gradient of its input and for its own.
         characters = config.batch_size * config.sequence_length
@@ -87,7 +85,7 @@ class Trainer:
         They are the average of the weights if there is one, or else the current weights.
         """
         if self._saved is not self.model:
-            averages = [variable.numpy() for variable in self._averages]
+            averages = [variable.numpy() for variable in self._average.variables]
             self._saved.set_arrays(averages or self.model.arrays())
         return self._saved
 
@@ -103,7 +101,7 @@ class Trainer:
     def _state_variables(self) -> dict[str, Any]:
         lstm = {f"lstm/{i}": v for i, v in enumerate(self.model.state_variables())}
         optimizer = {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
-        return lstm | optimizer | {f"average/{i}": v for i, v in enumerate(self._averages)}
+        return lstm | optimizer | {f"average/{i}": v for i, v in enumerate(self._average.variables)}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the weights of a checkpoint, and its ``states`` if it has them.
@@ -199,21 +197,7 @@ class Trainer:
             limit = self.config.clip_norm * scale / self.replicas
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
-        self._average()
-
-    def _average(self) -> None:
-        """Update the moving average of the weights (Polyak and Juditsky 1992).
-
-        Early on, it is an average of about the last tenth of the steps, so that the initial weights
-        are soon forgotten.
-        """
-        if self._averages:
-            # A step that is skipped, since gradients overflow in float16, may be the first.
-            earlier = tf.maximum(tf.cast(self.optimizer.iterations, tf.float32) - 1, 0)
-            keep = tf.minimum(self.config.average, earlier / (earlier + 9))
-            pairs = zip(self._averages, self.model.trainable_variables, strict=True)
-            for average, variable in pairs:
-                average.assign(keep * average + (1 - keep) * variable)
+        self._average.update(self.optimizer.iterations)
 
 
 def _kinds(arrays: Mapping[str, Any]) -> dict[str, Any]:
