@@ -1,3 +1,4 @@
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from charlstm.cli._sample_options import SampleConfig
 from charlstm.config import RECORDS, TrainConfig, preset_for, presets, read_config
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
+from charlstm.training.optimizer import with_weight_decay
 from charlstm.training.settings import Request, new_settings
 
 
@@ -149,3 +151,27 @@ def test_a_configuration_may_have_options_of_another_optimizer_or_schedule() -> 
     assert chosen(None, "char-rnn", rho=0.5, decay=0.5, decay_after=3).decay == 0.5
     assert chosen("small", schedule_epochs=3).schedule == "cosine"
     assert chosen(None, schedule_epochs=3, rho=0.5)  # a preset may use it
+
+
+def test_a_typed_weight_decay_replaces_the_preset_s_choice_by_its_effect() -> None:
+    assert chosen("medium").weight_decay_epochs
+    found = chosen("medium", weight_decay=0.1)
+    assert (found.weight_decay, found.weight_decay_epochs) == (0.1, None)
+    assert chosen("medium", weight_decay_epochs=9.0).weight_decay_epochs == 9
+    # A run's own configuration has both: the second chose the first.
+    saved = {"weight_decay": 0.25, "weight_decay_epochs": 4.1}
+    same = new_settings(Request("x", {}, "config.toml", saved)).config
+    assert with_weight_decay(same, 1).weight_decay == 0.25
+    other = new_settings(Request("x", {"weight_decay_epochs": 9.0}, "config.toml", saved)).config
+    assert with_weight_decay(other, 1000).weight_decay != 0.25
+    with pytest.raises(CharlstmError, match="another option chooses it"):
+        chosen("medium", weight_decay=0.1, weight_decay_epochs=4.0)
+
+
+@pytest.mark.parametrize("steps", [7, 490, 100_000])
+@pytest.mark.parametrize("epochs", [0.5, 4.1])
+def test_weight_decay_epochs_shrink_an_idle_weight_to_1_over_e(steps: int, epochs: float) -> None:
+    config = TrainConfig(learning_rate=0.002, weight_decay_epochs=epochs)
+    decay = with_weight_decay(config, steps).weight_decay
+    left = (1 - 0.002 * decay) ** (steps * epochs)
+    assert left == pytest.approx(math.exp(-1), rel=0.2 if steps == 7 else 0.03)

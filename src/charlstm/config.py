@@ -84,6 +84,12 @@ class TrainConfig:
     )
     decay_after: int = option(0, "Epochs before {schedule} exponential sets in.", low=0)
     weight_decay: float = option(0.0, "Decoupled weight decay (AdamW); biases are exempt.", low=0)
+    weight_decay_epochs: float | None = option(
+        None,
+        "Choose {weight_decay} so that it alone shrinks a weight to 1/e in this many epochs.",
+        low=0,
+        open_ends="low",
+    )
     average: float = option(
         0.0,
         "Decay per step of a moving average of the weights, which is validated and saved; 0: off.",
@@ -134,6 +140,12 @@ def unknown_option() -> Any:
 class RunConfig:
     """The options of one run, such as its folder and device; its ``config.toml`` omits them."""
 
+    minutes: float | None = option(
+        None,
+        "End after about this many minutes: chooses {units} and the number of steps.",
+        low=0,
+        open_ends="low",
+    )
     sample_every: int = option(1, "Epochs between samples; 0: no samples.", low=0)
     tensorboard: bool = option(default=False, help="Also write event files for TensorBoard.")
     run: str | None = option(

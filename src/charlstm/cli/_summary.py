@@ -160,6 +160,9 @@ def _model(training: Training) -> Iterator[str]:
     count = parameters(training.model, len(training.corpus.vocabulary))
     yield f"model:   {architecture(training.model)}: {count:,} parameters"
     yield f"device:  {training.device.name}, {training.config.precision}"
+    if training.origin.minutes is not None:
+        epochs = (training.config.max_steps or 0) / training.windows.steps
+        yield f"time:    {epochs:.1f} epochs, in {training.origin.minutes:g} minutes"
 
 
 def _resumed(training: Training, resumed: Description) -> Iterator[str]:

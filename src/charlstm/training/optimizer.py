@@ -35,3 +35,18 @@ def make_optimizer(config: TrainConfig) -> Any:
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
+
+
+def with_weight_decay(config: TrainConfig, steps: int) -> TrainConfig:
+    """Return options with the weight decay of ``weight_decay_epochs``, if those are given.
+
+    An epoch has ``steps`` steps, each of which multiplies an otherwise idle weight by
+    1 - learning rate x weight decay. What does not depend on the text is the number of epochs in
+    which that becomes 1/e (Wang and Aitchison 2024, "How to set AdamW's weight decay as you scale
+    model and dataset size"). Rounded to two digits, so that one can type it.
+    """
+    epochs = config.weight_decay_epochs
+    if epochs is None:
+        return config
+    decay = 1 / (config.learning_rate * steps * epochs)
+    return replace(config, weight_decay=float(f"{decay:.2g}"))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from charlstm.config import DEMO, preset_for
@@ -54,6 +55,7 @@ class Preparation:
     hooks: Hooks
     resources: contextlib.ExitStack
     notes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=monotonic)
 
     def training(self) -> Training:
         """Return the training: resumed if that is asked for and there is a run, or else new."""
@@ -91,8 +93,12 @@ class Preparation:
             count = training_characters(len(corpus.ids), settings.config.validation)
             preset = preset_for(count)
         settings = new_settings(request, preset=preset, base=base)
+        minutes = request.place.minutes
+        if minutes is not None:
+            settings = self._in_time(settings, corpus, minutes)
 
-        origin = Origin(request.config, preset, base.described() if base else None)
+        described = base.described() if base else None
+        origin = Origin(request.config, preset, described, minutes=minutes)
         at = beginning(len(corpus.vocabulary))
         training = self._assembled(settings, corpus, run, at=at, origin=origin)
         if base:
@@ -112,12 +118,24 @@ class Preparation:
         training.trainer.restore(checkpoint)
         return training
 
+    def _in_time(self, settings: Settings, corpus: Corpus, minutes: float) -> Settings:
+        """Return settings for a training that ends in so many minutes after the command began."""
+        from charlstm.network.backend import choose_precision, select_device
+        from charlstm.training.budget import in_time
+
+        config, device = settings.config, select_device(self.request.place.device)
+        precision = choose_precision(config.precision, device)
+        settings = replace(settings, config=replace(config, precision=precision))
+        fixed = {*self.request.given, *(["units", "dropout"] if config.init_from else [])}
+        return in_time(self.began + 60 * minutes, settings, corpus, device, fixed=fixed)
+
     def _assembled(
         self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
     ) -> Training:
         """Select the device, and build the training on it."""
         from charlstm.network.backend import choose_precision, select_device
         from charlstm.training.loop import Training
+        from charlstm.training.optimizer import with_weight_decay
         from charlstm.training.step import make_trainer
         from charlstm.training.tensorboard import Events
         from charlstm.training.views import Views
@@ -127,7 +145,8 @@ class Preparation:
         ids, validation = split(corpus.ids, config.validation, needed=needed)
         windows = Windows(ids, config.batch_size, config.sequence_length)
         device = select_device(place.device)
-        config = replace(config, precision=choose_precision(config.precision, device))
+        precision = choose_precision(config.precision, device)
+        config = with_weight_decay(replace(config, precision=precision), windows.steps)
         if not finished(at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
         events = Events(run, windows.steps, config.max_steps) if place.tensorboard else None

@@ -54,6 +54,7 @@ class Origin:
     ``preset`` is the preset chosen for the text; ``config`` is the preset or the options file that
     the user named. ``base`` describes the model to fine-tune, ``resumed`` the file that the
     training resumes from. ``damage`` says why that is an epoch file, not the resume file.
+    ``minutes`` is the time that the options were chosen for.
     """
 
     config: str | None = None
@@ -61,3 +62,4 @@ class Origin:
     base: Description | None = None
     resumed: Description | None = None
     damage: str = ""
+    minutes: float | None = None

@@ -124,6 +124,8 @@ def new_settings(
     that conflicts with it.
     """
     values = {**(read_config(preset, RECORDS) if preset else {}), **request.given}
+    if "weight_decay" in request.given and "weight_decay_epochs" not in request.typed:
+        values["weight_decay_epochs"] = None
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
     _check_used(config, request, settled=bool(preset or request.config))
     if base:
@@ -148,6 +150,12 @@ def _check_used(config: TrainConfig, request: Request, *, settled: bool) -> None
                 f"leave it out, or use {{{choice}}} {' or '.join(users)}",
                 option=name,
             )
+    if {"weight_decay", "weight_decay_epochs"} <= request.typed.keys():
+        raise CharlstmError(
+            "another option chooses it",
+            "leave it out, or {weight_decay_epochs}",
+            option="weight_decay",
+        )
     if request.typed.get("calibrate") and not config.validation:
         raise CharlstmError(
             "there is no validation loss to lower", "raise {validation}", option="calibrate"
