@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs slow fuzz bench exports clean
+.PHONY: demo test check docs slow fuzz bench recipe exports clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -36,6 +36,11 @@ fuzz: $(VENV)/dev
 bench: $(VENV)/bench
 	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
 	mv bench/results.md.part bench/results.md
+
+# Two hours, and continues where it was stopped: compares options of training on TEXT.
+recipe: $(VENV)/installed
+	$(BIN)/python -m bench.recipe $(TEXT) > bench/recipe.md.part
+	mv bench/recipe.md.part bench/recipe.md
 
 # Ten minutes: measures every export of a model on a text.
 exports: $(VENV)/dev

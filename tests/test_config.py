@@ -149,7 +149,7 @@ def test_a_configuration_may_have_options_of_another_optimizer_or_schedule() -> 
     """A run's own configuration has every option; a preset's optimizer can be replaced."""
     assert chosen(None, "char-rnn", optimizer="adam", schedule="cosine").rho == 0.95
     assert chosen(None, "char-rnn", rho=0.5, decay=0.5, decay_after=3).decay == 0.5
-    assert chosen("small", schedule_epochs=3).schedule == "cosine"
+    assert chosen("large", schedule_epochs=3).schedule == "cosine"
     assert chosen(None, schedule_epochs=3, rho=0.5)  # a preset may use it
 
 

@@ -162,7 +162,9 @@ def _model(training: Training) -> Iterator[str]:
     yield f"device:  {training.device.name}, {training.config.precision}"
     if training.origin.minutes is not None:
         epochs = (training.config.max_steps or 0) / training.windows.steps
-        yield f"time:    {epochs:.1f} epochs, in {training.origin.minutes:g} minutes"
+        minutes = training.origin.minutes
+        unit = "minute" if minutes == 1 else "minutes"
+        yield f"time:    {epochs:.1f} epochs fit into {minutes:g} {unit}"
 
 
 def _resumed(training: Training, resumed: Description) -> Iterator[str]:

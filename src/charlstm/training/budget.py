@@ -39,9 +39,9 @@ class Width:
 # larger steps.
 WIDTHS = (
     Width(128, 0, 16, 0.004),
-    Width(256, 3e12, 16, 0.004),
-    Width(384, 1.2e13, 16, 0.003),
-    Width(512, 3e13),
+    Width(256, 2e12, 16, 0.004),
+    Width(384, 8e12, 16, 0.003),
+    Width(512, 4.5e13),
     Width(768, 3e14),
     Width(1024, 1e15),
 )
@@ -50,8 +50,10 @@ WIDTHS = (
 FEW_EPOCHS, LITTLE_DROPOUT = 10, 0.1
 
 VALIDATION_SHARE = 0.1  # of the time is the most that validation may take
-FIRST = 3e12  # budget whose width is measured first: steps of a wide one could take too long
-MEASURED = 2.0  # seconds
+FIRST = 2e12  # budget whose width is measured first: steps of a wide one could take too long
+# Share of the time in which steps are measured, and its limits in seconds: the longer, the less a
+# moment counts in which the computer does something else.
+MEASURED, SHORTEST, LONGEST = 0.03, 2.0, 10.0
 CALLS_BEFORE = 3  # calls that are not measured: the first ones are slower
 WINDOWS = 8  # for validation
 
@@ -80,7 +82,7 @@ def in_time(
     Raises CharlstmError if there is no time for a single step.
     """
     if "units" in fixed:
-        pace = _measured(settings, corpus, device)
+        pace = _measured(end, settings, corpus, device)
     else:
         settings, pace = _of_best_width(end, settings, corpus, device, fixed)
     config = settings.config
@@ -107,12 +109,12 @@ def _of_best_width(
     """Return settings with the best width for the time, at most theirs, and its pace."""
     most = settings.model.units
     first = _with_width(settings, width_for(FIRST, most), fixed)
-    pace = _measured(first, corpus, device)
+    pace = _measured(end, first, corpus, device)
     size = first.config.batch_size * first.config.sequence_length
     characters = _left(end, pace) / pace.step * size
     budget = parameters(first.model, len(corpus.vocabulary)) * characters
     best = _with_width(settings, width_for(budget, most), fixed)
-    return best, pace if best == first else _measured(best, corpus, device)
+    return best, pace if best == first else _measured(end, best, corpus, device)
 
 
 def width_for(budget: float, most: int) -> Width:
@@ -158,16 +160,17 @@ def _split(config: TrainConfig, corpus: Corpus) -> tuple[Ids, Ids]:
     return split(corpus.ids, config.validation, needed=needed)
 
 
-def _measured(settings: Settings, corpus: Corpus, device: Device) -> Pace:
+def _measured(end: float, settings: Settings, corpus: Corpus, device: Device) -> Pace:
     """Build a trainer, and time some of its steps and some validation."""
     config, began = settings.config, monotonic()
+    seconds = min(max(MEASURED * (end - began), SHORTEST), LONGEST)
     ids, validation = _split(config, corpus)
     windows = Windows(ids, config.batch_size, config.sequence_length)
     trainer = make_trainer(settings.model, config, len(corpus.vocabulary), device)
     with device_errors(config):
         _run(trainer, windows, calls=CALLS_BEFORE)
         build = monotonic() - began
-        step = _run(trainer, windows, seconds=MEASURED)
+        step = _run(trainer, windows, seconds=seconds)
         return Pace(build, step, _validate(trainer, validation) if len(validation) else 0.0)
 
 
