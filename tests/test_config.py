@@ -1,5 +1,6 @@
 import math
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from charlstm.cli._sample_options import SampleConfig
 from charlstm.config import RECORDS, TrainConfig, preset_for, presets, read_config
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
+from charlstm.run.folder import RunFolder
 from charlstm.training.optimizer import with_weight_decay
-from charlstm.training.settings import Request, new_settings
+from charlstm.training.settings import Request, new_settings, resumed_settings
 
 
 @pytest.mark.parametrize("name", presets())
@@ -159,13 +161,31 @@ def test_a_typed_weight_decay_replaces_the_preset_s_choice_by_its_effect() -> No
     assert (found.weight_decay, found.weight_decay_epochs) == (0.1, None)
     assert chosen("medium", weight_decay_epochs=9.0).weight_decay_epochs == 9
     # A run's own configuration has both: the second chose the first.
-    saved = {"weight_decay": 0.25, "weight_decay_epochs": 4.1}
-    same = new_settings(Request("x", {}, "config.toml", saved)).config
-    assert with_weight_decay(same, 1).weight_decay == 0.25
-    other = new_settings(Request("x", {"weight_decay_epochs": 9.0}, "config.toml", saved)).config
-    assert with_weight_decay(other, 1000).weight_decay != 0.25
+    both = {"weight_decay": 0.25, "weight_decay_epochs": 4.1}
+    again = new_settings(Request("x", {}, "config.toml", both)).config
+    assert with_weight_decay(again, 490).weight_decay == 0.25
+    typed = new_settings(Request("x", {"weight_decay": 0.3}, "config.toml", both)).config
+    assert with_weight_decay(typed, 490).weight_decay == 0.3
+    other = {"weight_decay_epochs": 9.0}
+    found = new_settings(Request("x", other, "mine.toml", {"weight_decay": 0.3})).config
+    assert with_weight_decay(found, 490).weight_decay == 0.11
     with pytest.raises(CharlstmError, match="another option chooses it"):
         chosen("medium", weight_decay=0.1, weight_decay_epochs=4.0)
+
+
+@pytest.mark.parametrize("typed", [{}, {"weight_decay": 0.1}, {"weight_decay_epochs": 9.0}])
+@pytest.mark.parametrize(
+    "saved", [{}, {"weight_decay": 0.3}, {"weight_decay_epochs": 4.1}, {"weight_decay": 0.0}]
+)
+def test_the_same_command_resumes_a_run_with_either_option(
+    typed: dict[str, Any], saved: dict[str, Any], tmp_path: Path
+) -> None:
+    request = Request("x", typed, "mine.toml", saved)
+    started = new_settings(request)
+    used = {**asdict(started.model), **asdict(with_weight_decay(started.config, 490))}
+    run = RunFolder(tmp_path)
+    run.config_path.write_text(to_toml(used), "utf-8")
+    assert resumed_settings(request, run).config == with_weight_decay(started.config, 490)
 
 
 @pytest.mark.parametrize("steps", [7, 490, 100_000])

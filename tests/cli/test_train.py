@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -63,6 +64,15 @@ def test_a_run_without_its_options_is_an_error_without_presets(
         "charlstm: run/config.toml: No such file or directory; restore it, or start again with "
         "--overwrite"
     )
+
+
+def test_a_preset_s_calibration_can_be_switched_off(charlstm: Run, words: Path) -> None:
+    for flags, calibrate in (([], True), (["--no-calibrate"], False)):
+        options = [*SMALL, "--max-steps", "2", "--sample-every", "0", "--overwrite", *flags]
+        done = charlstm("train", "words.txt", *options)
+        assert done.returncode == 0, done.stderr.decode()
+        used = tomllib.loads((words.parent / "checkpoints/words/config.toml").read_text("utf-8"))
+        assert used["calibrate"] is calibrate
 
 
 def test_a_bar_begins_where_the_training_continues() -> None:

@@ -28,7 +28,7 @@ def advice(epochs: Sequence[Epoch], vocab_size: int) -> Iterator[Note]:
         yield Note(
             f"validation loss has risen for {RISES} epochs while training loss fell: the model "
             f"overfits; epoch {best(epochs)} is the best",
-            "use more {dropout} or fewer {units}, or stop early with {patience}",
+            "use more {weight_decay} or {dropout}, or fewer {units}; or stop early with {patience}",
         )
 
 

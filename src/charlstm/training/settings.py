@@ -43,7 +43,14 @@ class Request:
     @property
     def given(self) -> dict[str, Any]:
         """The options that the user set; typed ones override saved ones."""
-        return {**self.saved, **self.typed}
+        values = {**self.saved, **self.typed}
+        # Of two options for the weight decay, one counts. A run saves both: what was asked for, and
+        # what that meant for its text.
+        if "weight_decay" in self.typed:
+            values["weight_decay_epochs"] = None
+        elif "weight_decay_epochs" in values:
+            values.pop("weight_decay", None)
+        return values
 
     @property
     def place(self) -> RunConfig:
@@ -124,8 +131,6 @@ def new_settings(
     that conflicts with it.
     """
     values = {**(read_config(preset, RECORDS) if preset else {}), **request.given}
-    if "weight_decay" in request.given and "weight_decay_epochs" not in request.typed:
-        values["weight_decay_epochs"] = None
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
     _check_used(config, request, settled=bool(preset or request.config))
     if base:
