@@ -40,7 +40,7 @@ class Width:
 WIDTHS = (
     Width(128, 0, 16, 0.004),
     Width(256, 2e12, 16, 0.004),
-    Width(384, 8e12, 16, 0.003),
+    Width(384, 1.5e13, 16, 0.003),
     Width(512, 4.5e13),
     Width(768, 3e14),
     Width(1024, 1e15),
