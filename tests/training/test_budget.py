@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, Run, lines_of, outcome
 
-from charlstm.training.budget import WIDTHS, Pace, Width, steps_in, width_for
+from charlstm.training.budget import WIDTHS, Width, steps_in, width_for
 
 # So much time that another option ends the training.
 TIMED = [*SMALL, "--minutes", "60", "--max-steps", "40", "--sample-every", "0"]
@@ -18,7 +18,7 @@ def test_the_steps_fit_and_one_more_does_not() -> None:
     for _ in range(10_000):
         left, step = source.uniform(0, 10_000), 10 ** source.uniform(-4, 2)
         steps, per_epoch = source.randint(1, 10_000), 10 ** source.uniform(-4, 2)
-        count = steps_in(left, Pace(0, step, 0), steps, per_epoch)
+        count = steps_in(left, step, steps, per_epoch)
         ends = [-(-n // steps) for n in (count, count + 1)]  # each epoch that is begun has an end
         assert count == 0 or count * step + ends[0] * per_epoch <= left + 1e-6
         assert (count + 1) * step + ends[1] * per_epoch >= left - 1e-6

@@ -13,9 +13,10 @@ from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import default_lanes
 from charlstm.network.backend import Device, tf
-from charlstm.text.encoding import Corpus, split
+from charlstm.text.encoding import Corpus
 from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
+from charlstm.training.corpus import divided
 from charlstm.training.settings import Settings
 from charlstm.training.step import Trainer, device_errors, dropout_key, make_trainer
 from charlstm.training.validation import validated
@@ -86,22 +87,20 @@ def in_time(
         pace = _measured(end, settings, corpus, device)
     else:
         settings, pace = _of_best_width(end, settings, corpus, device, fixed)
-    config = settings.config
-    left = _left(end, pace)
+    model, config, left = settings.model, settings.config, _left(end, pace)
     if "validation" not in fixed:
-        settings = replace(settings, config=_validating_less(config, corpus, pace, left))
-    ids, validation = _split(settings.config, corpus)
-    steps = Windows(ids, config.batch_size, config.sequence_length).steps
-    count = steps_in(left, pace, steps, len(validation) * pace.character + PER_EPOCH)
+        config = _validating_less(config, corpus, pace, left)
+    windows, validation = divided(corpus, config)
+    steps = windows.steps
+    count = steps_in(left, pace.step, steps, len(validation) * pace.character + PER_EPOCH)
     if count < 1:
         raise CharlstmError("too little time for a single step", "allow more", option="minutes")
     if "dropout" not in fixed and count < FEW_EPOCHS * steps:
-        less = min(LITTLE_DROPOUT, settings.model.dropout)
-        settings = replace(settings, model=replace(settings.model, dropout=less))
-    config = replace(settings.config, max_steps=min(count, config.max_steps or count))
+        model = replace(model, dropout=min(LITTLE_DROPOUT, model.dropout))
+    config = replace(config, max_steps=min(count, config.max_steps or count))
     if "epochs" not in fixed:
         config = replace(config, epochs=math.ceil(count / steps))
-    return replace(settings, config=config)
+    return Settings(model, config)
 
 
 def _of_best_width(
@@ -139,16 +138,19 @@ def _left(end: float, pace: Pace) -> float:
     return max(0.0, end - monotonic() - pace.build - ONCE)
 
 
-def steps_in(left: float, pace: Pace, steps: int, per_epoch: float) -> int:
-    """Return how many steps fit in ``left`` seconds, with an epoch's end after every ``steps``."""
-    whole, rest = divmod(left, steps * pace.step + per_epoch)
-    return int(whole) * steps + max(0, int((rest - per_epoch) / pace.step))
+def steps_in(left: float, step: float, steps: int, per_epoch: float) -> int:
+    """Return how many steps fit in ``left`` seconds, with an epoch's end after every ``steps``.
+
+    ``step`` and ``per_epoch`` are the seconds that each of these takes.
+    """
+    whole, rest = divmod(left, steps * step + per_epoch)
+    return int(whole) * steps + max(0, int((rest - per_epoch) / step))
 
 
 def _validating_less(config: TrainConfig, corpus: Corpus, pace: Pace, left: float) -> TrainConfig:
     """Return options with a fraction for validation that takes no more than its share of time."""
-    ids, validation = _split(config, corpus)
-    epochs = max(1.0, left / pace.step * config.batch_size * config.sequence_length / len(ids))
+    windows, validation = divided(corpus, config)
+    epochs = max(1.0, left / pace.step / windows.steps)
     seconds = epochs * len(validation) * pace.character
     if seconds <= VALIDATION_SHARE * left:
         return config
@@ -156,17 +158,11 @@ def _validating_less(config: TrainConfig, corpus: Corpus, pace: Pace, left: floa
     return replace(config, validation=float(f"{fraction:.1g}"))
 
 
-def _split(config: TrainConfig, corpus: Corpus) -> tuple[Ids, Ids]:
-    needed = config.batch_size * config.sequence_length + 1
-    return split(corpus.ids, config.validation, needed=needed)
-
-
 def _measured(end: float, settings: Settings, corpus: Corpus, device: Device) -> Pace:
     """Build a trainer, and time some of its steps and some validation."""
     config, began = settings.config, monotonic()
     seconds = min(max(MEASURED * (end - began), SHORTEST), LONGEST)
-    ids, validation = _split(config, corpus)
-    windows = Windows(ids, config.batch_size, config.sequence_length)
+    windows, validation = divided(corpus, config)
     trainer = make_trainer(settings.model, config, len(corpus.vocabulary), device)
     with device_errors(config):
         _run(trainer, windows, calls=CALLS_BEFORE)

@@ -1,14 +1,19 @@
-"""The encoded text of a run: reused from it or from the run that it replaces, or encoded now."""
+"""The encoded text of a run: reused from it or from the run that it replaces, or encoded now.
+
+Also its division into windows for training and ids for validation.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
+from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.files import write_errors
 from charlstm.run.claim import NewRun
 from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
-from charlstm.text.encoding import Corpus, encode, has_same_text, reuse
-from charlstm.text.source import Text
+from charlstm.text.encoding import Corpus, encode, has_same_text, reuse, split
+from charlstm.text.source import Ids, Text
+from charlstm.text.windows import Windows
 from charlstm.training.settings import free_folder
 
 Advance = Callable[[int], object]  # called with the number of bytes just read
@@ -48,3 +53,13 @@ def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
             corpus = encode(text, run.ids_path, advance, extra=identity["vocabulary"])
     run.write_corpus(corpus.identity())
     return corpus
+
+
+def divided(corpus: Corpus, config: TrainConfig) -> tuple[Windows, Ids]:
+    """Return the windows of an epoch, and the ids for validation.
+
+    Raises CharlstmError if the text is too short for a single window, or for validation.
+    """
+    needed = config.batch_size * config.sequence_length + 1
+    ids, validation = split(corpus.ids, config.validation, needed=needed)
+    return Windows(ids, config.batch_size, config.sequence_length), validation

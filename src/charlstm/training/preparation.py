@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from charlstm.config import DEMO, preset_for
+from charlstm.config import DEMO, TrainConfig, preset_for
 from charlstm.errors import CharlstmError
 from charlstm.options import to_toml
 from charlstm.run.claim import new_run, old_run, recover_run
@@ -25,12 +25,10 @@ from charlstm.text.encoding import (
     Corpus,
     is_unchanged,
     line_end_note,
-    split,
     training_characters,
 )
 from charlstm.text.source import Text, demo_text, open_text
-from charlstm.text.windows import Windows
-from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run
+from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run, divided
 from charlstm.training.finetuning import fit
 from charlstm.training.position import Position, beginning, finished, position_of
 from charlstm.training.reports import Origin
@@ -44,6 +42,7 @@ from charlstm.training.settings import (
 )
 
 if TYPE_CHECKING:
+    from charlstm.network.backend import Device
     from charlstm.training.loop import Training
 
 
@@ -120,20 +119,24 @@ class Preparation:
 
     def _in_time(self, settings: Settings, corpus: Corpus, minutes: float) -> Settings:
         """Return settings for a training that ends in so many minutes after the command began."""
-        from charlstm.network.backend import choose_precision, select_device
         from charlstm.training.budget import in_time
 
-        config, device = settings.config, select_device(self.request.place.device)
-        precision = choose_precision(config.precision, device)
-        settings = replace(settings, config=replace(config, precision=precision))
+        device, config = self._on_device(settings.config)
+        settings = replace(settings, config=config)
         fixed = {*self.request.given, *(["units", "dropout"] if config.init_from else [])}
         return in_time(self.began + 60 * minutes, settings, corpus, device, fixed=fixed)
+
+    def _on_device(self, config: TrainConfig) -> tuple[Device, TrainConfig]:
+        """Select the device; return it, and the options with the precision that it computes in."""
+        from charlstm.network.backend import choose_precision, select_device
+
+        device = select_device(self.request.place.device)
+        return device, replace(config, precision=choose_precision(config.precision, device))
 
     def _assembled(
         self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
     ) -> Training:
         """Select the device, and build the training on it."""
-        from charlstm.network.backend import choose_precision, select_device
         from charlstm.training.loop import Training
         from charlstm.training.optimizer import with_weight_decay
         from charlstm.training.step import make_trainer
@@ -141,12 +144,9 @@ class Preparation:
         from charlstm.training.views import Views
 
         model, config, place = settings.model, settings.config, self.request.place
-        needed = config.batch_size * config.sequence_length + 1
-        ids, validation = split(corpus.ids, config.validation, needed=needed)
-        windows = Windows(ids, config.batch_size, config.sequence_length)
-        device = select_device(place.device)
-        precision = choose_precision(config.precision, device)
-        config = with_weight_decay(replace(config, precision=precision), windows.steps)
+        windows, validation = divided(corpus, config)
+        device, config = self._on_device(config)
+        config = with_weight_decay(config, windows.steps)
         if not finished(at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
         events = Events(run, windows.steps, config.max_steps) if place.tensorboard else None
