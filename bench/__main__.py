@@ -1,8 +1,6 @@
 """Run all benchmarks and print the results as Markdown: ``python -m bench [TEXT]``."""
 
-import importlib.metadata
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -10,10 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.computer import computer
 from bench.contenders import MODEL, T, read
 from bench.race import ROUNDS, Contender, Spread, race, ratio
 from charlstm.architecture import parameters
-from charlstm.hardware import processor, usable_cores
 from charlstm.network.backend import select_device
 from charlstm.training.step import MOST_STEPS_PER_CALL
 
@@ -26,14 +24,12 @@ def main() -> None:
     """Print the results."""
     text = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else ""
     vocab_size = len(read(text).vocabulary)
-    versions = [f"Python {platform.python_version()}"]
-    versions += [f"{n} {importlib.metadata.version(n)}" for n in ("tensorflow", "keras", "torch")]
     print("# Results\n")
     print(f"`make bench TEXT=input.txt`: each figure is the median of {ROUNDS} rounds, with the")
     print("minimum and maximum in parentheses, after one warm-up round. Ratios are taken within a")
     print("round. Peak is the measured speed of a large matrix product or, for one stream, of")
     print("reading memory.\n")
-    print(f"{processor()}, {usable_cores()} cores; {', '.join(versions)}; ", end="")
+    print(f"{computer('tensorflow', 'keras', 'torch')}; ", end="")
     print(f"{MODEL.layers} x LSTM({MODEL.units}), {vocab_size} distinct characters.\n")
     _training(text, vocab_size, "float32")
     if select_device("cpu").bfloat16:

@@ -4,25 +4,23 @@ The table shows the size of an export, its accuracy, and the speed of its exampl
 example runs in its own process, which imports TensorFlow only for saved-model and keras.
 """
 
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.computer import computer
 from bench.race import Spread
 from charlstm.export import artifact, check, destination
 from charlstm.export.request import FORMATS, PRECISIONS, SMALLER
 from charlstm.folders import size
-from charlstm.hardware import processor, usable_cores
 from charlstm.network.backend import select_device
 from charlstm.run.find import load_checkpoint
 from charlstm.run.history import bits_per_char
@@ -50,8 +48,7 @@ def main() -> None:
     print("`make exports CHECKPOINT=checkpoints/input TEXT=text`:", end=" ")
     print(f"{config.layers} x {config.cell}({config.units}), {len(model.vocabulary)} distinct")
     print(f"characters, {loss:.4f} bits per character on {len(ids) - 1:,} characters of a text.")
-    print(f"{processor()}, {usable_cores()} cores; Python {platform.python_version()}", end="")
-    print("".join(f", {name} {version(name)}" for name in packages) + ".\n")
+    print(f"{computer(*packages)}.\n")
     print("- max difference: of a logit or a state from the model's, with the same stored weights")
     print(f"- same text: whether the {SAME:,} characters generated at temperature 0 are those of")
     print("  the float32 model")

@@ -4,18 +4,16 @@ A recipe is a ``charlstm train`` with some options changed. The runs are kept in
 checkpoints/recipe, and a stopped one is resumed.
 """
 
-import platform
 import shlex
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from bench.computer import computer
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
-from charlstm.hardware import processor, usable_cores
 from charlstm.options import read_toml, record_of
 from charlstm.run.folder import RunFolder
 from charlstm.run.history import Epoch, best
@@ -72,11 +70,9 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     short = RUNS / "short.txt"
     short.write_text(text.read_text(encoding="utf-8")[:SHORT_CHARACTERS], encoding="utf-8")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras"))
     print("# Recipes\n")
     print("`make recipe TEXT=input.txt`: the lowest validation loss in nats per character, on the")
-    print(f"last tenth of the text. {processor()}, {usable_cores()} cores; ", end="")
-    print(f"Python {platform.python_version()}, {versions}.\n")
+    print(f"last tenth of the text. {computer('tensorflow', 'keras')}.\n")
     _short_runs(short)
     _full_runs(text)
     _timed_runs(text)
@@ -86,41 +82,47 @@ def _short_runs(text: Path) -> None:
     print(f"## Short runs, on the first {SHORT_CHARACTERS:,} characters\n")
     print(f"`charlstm train {SHORT}`, and the change in each row; the last one is")
     print("the recipe of charlstm 0.1.0.\n")
-    print("| change |", " | ".join(f"seed {seed}" for seed in SHORT_SEEDS), end="")
-    print(" | mean | difference | best epoch |")
-    print("| - |" + " - |" * (len(SHORT_SEEDS) + 3))
+    seeds = [f"seed {seed}" for seed in SHORT_SEEDS]
+    _head("change", *seeds, "mean", "difference", "best epoch")
     first = 0.0
     for change in CHANGES:
         results = [train(text, f"{SHORT} {change}", seed) for seed in SHORT_SEEDS]
         mean = statistics.mean(result.loss for result in results)
         first = first or mean
-        losses = " | ".join(f"{result.loss:.4f}" for result in results)
+        losses = [f"{result.loss:.4f}" for result in results]
         epochs = ", ".join(str(result.best.epoch) for result in results)
         name = f"`{change}`" if change else "none"
-        print(f"| {name} | {losses} | {mean:.4f} | {mean - first:+.4f} | {epochs} |", flush=True)
+        _row(name, *losses, f"{mean:.4f}", f"{mean - first:+.4f}", epochs)
     print()
 
 
 def _full_runs(text: Path) -> None:
     print(f"## The whole text\n\n`charlstm train input.txt {FULL}`\n")
-    print("| seed | validation loss after each epoch | best | minutes |")
-    print("| - | - | - | - |")
+    _head("seed", "validation loss after each epoch", "best", "minutes")
     for seed in FULL_SEEDS:
         result = train(text, f"--config medium {FULL}", seed)
         curve = " ".join(f"{epoch.valid_loss:.3f}" for epoch in result.epochs)
-        print(f"| {seed} | {curve} | {result.loss:.4f} | {result.minutes:.1f} |", flush=True)
+        _row(seed, curve, f"{result.loss:.4f}", f"{result.minutes:.1f}")
     print()
 
 
 def _timed_runs(text: Path) -> None:
     print(f"## A given time\n\n`charlstm train input.txt {FULL} --minutes N`\n")
-    print("| N | model | epochs | best | minutes |")
-    print("| - | - | - | - | - |")
+    _head("N", "model", "epochs", "best", "minutes")
     for minutes in MINUTES:
         result = train(text, f"{FULL} --minutes {minutes}", 1)
         model = f"{result.model.layers} x LSTM({result.model.units})"
-        print(f"| {minutes} | {model} | {len(result.epochs)} | ", end="")
-        print(f"{result.loss:.4f} | {result.minutes:.1f} |", flush=True)
+        loss, took = f"{result.loss:.4f}", f"{result.minutes:.1f}"
+        _row(minutes, model, len(result.epochs), loss, took)
+
+
+def _head(*columns: str) -> None:
+    _row(*columns)
+    _row(*"-" * len(columns))
+
+
+def _row(*cells: object) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def train(text: Path, options: str, seed: int) -> Result:
