@@ -41,14 +41,11 @@ class Width:
 WIDTHS = (
     Width(128, 0, 16, 0.004),
     Width(256, 2e12, 16, 0.004),
-    Width(384, 1.5e13, 16, 0.003),
-    Width(512, 4.5e13),
+    Width(384, 1e13, 16, 0.003),
+    Width(512, 2.5e13),
     Width(768, 3e14),
     Width(1024, 1e15),
 )
-
-# With fewer epochs than this, a model cannot overfit so much that it needs all of its dropout.
-FEW_EPOCHS, LITTLE_DROPOUT = 10, 0.1
 
 VALIDATION_SHARE = 0.1  # of the time is the most that validation may take
 FIRST = 2e12  # budget whose width is measured first: steps of a wide one could take too long
@@ -60,7 +57,7 @@ WINDOWS = 8  # for validation
 
 # Seconds for the picture, the sample and the files of an epoch, and once for the first sample and
 # for the end of the program: measured on two cores with 3 x LSTM(256).
-PER_EPOCH, ONCE = 0.6, 4.0
+PER_EPOCH, ONCE = 0.6, 3.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def in_time(
 
     Measures the speed of this device for a few seconds. ``fixed`` are the options that may not
     change; of the others, it chooses ``units`` with the ``batch_size`` and ``learning_rate`` that
-    suit them, ``dropout``, ``validation``, ``max_steps`` and ``epochs``.
+    suit them, ``validation``, ``max_steps`` and ``epochs``.
 
     Raises CharlstmError if there is no time for a single step.
     """
@@ -87,7 +84,7 @@ def in_time(
         pace = _measured(end, settings, corpus, device)
     else:
         settings, pace = _of_best_width(end, settings, corpus, device, fixed)
-    model, config, left = settings.model, settings.config, _left(end, pace)
+    config, left = settings.config, _left(end, pace)
     if "validation" not in fixed:
         config = _validating_less(config, corpus, pace, left)
     windows, validation = divided(corpus, config)
@@ -95,12 +92,10 @@ def in_time(
     count = steps_in(left, pace.step, steps, len(validation) * pace.character + PER_EPOCH)
     if count < 1:
         raise CharlstmError("too little time for a single step", "allow more", option="minutes")
-    if "dropout" not in fixed and count < FEW_EPOCHS * steps:
-        model = replace(model, dropout=min(LITTLE_DROPOUT, model.dropout))
     config = replace(config, max_steps=min(count, config.max_steps or count))
     if "epochs" not in fixed:
         config = replace(config, epochs=math.ceil(count / steps))
-    return Settings(model, config)
+    return replace(settings, config=config)
 
 
 def _of_best_width(
@@ -188,7 +183,7 @@ def _run(trainer: Trainer, windows: Windows, *, calls: int = 1, seconds: float =
 
 def _validate(trainer: Trainer, validation: Ids) -> float:
     """Return the seconds per character of validation."""
-    lanes = default_lanes(len(validation), trainer.model.batch_size)
+    lanes = default_lanes(len(validation), trainer.config.batch_size)
     part = validation[: lanes * trainer.config.sequence_length * WINDOWS + 1]
     for _ in range(2):  # the first time compiles
         start = monotonic()
