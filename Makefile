@@ -22,7 +22,7 @@ check: $(VENV)/dev
 # Slower checks: a training killed 50 times, killed at each point of a save, and stopped before each
 # step in ten configurations. `fuzz` reads 100,000 damaged weights files.
 slow: $(VENV)/dev
-	KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py -k again_and_again
+	KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py -k killed_repeatedly
 	$(BIN)/python -m pytest -m slow
 
 # Runs the commands of README.md and docs/: minutes with tiny models, an hour with TEXT=input.txt.

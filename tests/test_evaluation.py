@@ -36,8 +36,10 @@ def test_the_score_does_not_depend_on_the_window_length() -> None:
         assert max(scores) - min(scores) < 1e-5 * len(IDS)
 
 
-def test_lanes_are_contiguous_and_in_order() -> None:
-    model = new_model(MODEL, V, 3)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_lanes_are_contiguous_and_in_order(batch_size: int) -> None:
+    """Whether they fit into a batch or not."""
+    model = new_model(MODEL, V, batch_size)
     pieces = [IDS[:334], IDS[333:667], IDS[666:]]  # each last id is the next one's first
     together = evaluate(model, IDS, sequence_length=50, lanes=3)
     alone = sum(evaluate(model, p, sequence_length=50, lanes=1).nats for p in pieces)

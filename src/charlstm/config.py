@@ -35,6 +35,11 @@ class TrainConfig:
     sequence_length: int = option(
         64, "Characters per lane in each step (truncated backpropagation).", low=1
     )
+    accumulate: int = option(
+        1,
+        "Compute a batch as this many groups of lanes, one after the other, to save memory.",
+        low=1,
+    )
     validation: float = option(
         0.1,
         "Fraction of the text, at its end, held out for validation.",
@@ -62,7 +67,7 @@ class TrainConfig:
     )
     precision: str = option(
         "auto",
-        "Precision of matrix products; bfloat16: on CPUs that have it, float16: on GPUs.",
+        "Precision of matrix products; auto: bfloat16 on CPUs that have it, or else float32.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     seed: int = option(1, "Random seed.", low=0, high=SEED_LIMIT - 1)
@@ -157,6 +162,9 @@ class RunConfig:
     resume: bool = option(default=False, help="Continue the run in its folder, or start it.")
     overwrite: bool = option(default=False, help="Replace the run in its folder.")
     device: str = device_option()
+    replicas: int | None = option(
+        None, "GPUs to train on, which share each batch; by default, all that are visible.", low=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,11 +83,12 @@ def evaluate(  # noqa: PLR0913 - the last three are rarely needed
     """
     lanes = lanes or default_lanes(len(ids), model.batch_size)
     nats = np.zeros(len(temperatures))
-    with _from_zero_state(model):
-        for window, weights, _ in _windows(ids, model.batch_size, lanes, sequence_length):
-            losses = _device_losses(model, tf.constant(window), temperatures).numpy()
-            nats += np.sum(weights * losses.astype(np.float64), axis=(1, 2))
-            tick()
+    for group in _groups(ids, lanes, model.batch_size):
+        with _from_zero_state(model):
+            for window, weights, _ in _windows(group, model.batch_size, sequence_length):
+                losses = _device_losses(model, tf.constant(window), temperatures).numpy()
+                nats += np.sum(weights * losses.astype(np.float64), axis=(1, 2))
+                tick()
     best = int(np.argmin(nats))
     return Evaluation(float(nats[best]), len(ids) - 1, lanes, temperatures[best])
 
@@ -109,14 +110,15 @@ def predict(
     """Predict every id but the first exactly once; restore the model's state afterwards.
 
     N ids, at least two, give N - 1 predictions. They are split in order into ``lanes`` contiguous
-    lanes, at most B; each starts from a zero state. Padding has weight 0. ``guesses`` is K, the
-    number of most likely characters in each Prediction.
+    lanes, each starting from a zero state; more than B are predicted B at a time. Padding has
+    weight 0. ``guesses`` is K, the number of most likely characters in each Prediction.
     """
-    with _from_zero_state(model):
-        for window, weights, spans in _windows(ids, model.batch_size, lanes, sequence_length):
-            results = _device_predictions(model, tf.constant(window), guesses)
-            nats, probabilities, best = (array.numpy() for array in results)
-            yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
+    for group in _groups(ids, lanes, model.batch_size):
+        with _from_zero_state(model):
+            for window, weights, spans in _windows(group, model.batch_size, sequence_length):
+                results = _device_predictions(model, tf.constant(window), guesses)
+                nats, probabilities, best = (array.numpy() for array in results)
+                yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
 
 
 @contextmanager
@@ -130,27 +132,32 @@ def _from_zero_state(model: CharacterModel) -> Iterator[None]:
         model.set_state(state)
 
 
+def _groups(ids: Ids, lanes: int, most: int) -> Iterator[list[tuple[int, Ids]]]:
+    """Split ids into lanes, and yield up to ``most`` of them at a time, each with its start."""
+    count = len(ids) - 1
+    starts = [lane * count // lanes for lane in range(lanes + 1)]
+    # The last id of a lane is only a target.
+    every = [(start, ids[start : stop + 1]) for start, stop in pairwise(starts)]
+    return (every[first : first + most] for first in range(0, lanes, most))
+
+
 def _windows(
-    ids: Ids, batch_size: int, lanes: int, sequence_length: int
+    lanes: list[tuple[int, Ids]], batch_size: int, sequence_length: int
 ) -> Iterator[tuple[Ids, NDArray[np.float64], list[tuple[int, int, int]]]]:
     """Yield windows of ids (B, T + 1), the weights of their targets (B, T), 0 or 1, and spans.
 
     The spans are those of a Prediction.
     """
-    count = len(ids) - 1
-    starts = [lane * count // lanes for lane in range(lanes + 1)]
-    # The last id of a lane is only a target.
-    lane_ids = [ids[start : stop + 1] for start, stop in pairwise(starts)]
-    for start in range(0, max(map(len, lane_ids)) - 1, sequence_length):
-        window = np.zeros((batch_size, sequence_length + 1), ids.dtype)
+    for start in range(0, max(len(ids) for _, ids in lanes) - 1, sequence_length):
+        window = np.zeros((batch_size, sequence_length + 1), lanes[0][1].dtype)
         weights = np.zeros((batch_size, sequence_length))
         spans = []
-        for lane, all_ids in enumerate(lane_ids):
-            row = all_ids[start : start + sequence_length + 1]
-            window[lane, : len(row)] = row
-            targets = max(0, len(row) - 1)
-            weights[lane, :targets] = 1
-            spans.append((lane, starts[lane] + start + 1, targets))
+        for row, (first, ids) in enumerate(lanes):
+            part = ids[start : start + sequence_length + 1]
+            window[row, : len(part)] = part
+            targets = max(0, len(part) - 1)
+            weights[row, :targets] = 1
+            spans.append((row, first + start + 1, targets))
         yield window, weights, spans
 
 

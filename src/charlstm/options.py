@@ -22,6 +22,7 @@ Record = TypeVar("Record")
 
 LARGEST = 2**63  # limit of every numeric option: within the range of int64 and of floats
 TOML_BYTES = 2**14  # on a hostile file, the cost of tomllib grows with the square of the size
+LISTED = 30  # option names in an error message
 _KINDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -123,7 +124,7 @@ def record_of(record: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any]:
-    """Validate options from any source, and return them.
+    """Validate options from any source, and return them: whole numbers for floats as floats.
 
     Raises CharlstmError for an unknown option or an invalid value.
     """
@@ -131,12 +132,22 @@ def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any
     for name, value in values.items():
         if name not in known:
             close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {_listed([*known])}"
             raise CharlstmError(f"unknown key {reprlib.repr(name)}", hint)
         problem = known[name].problem(value)
         if problem:
             raise CharlstmError(f"{name} {problem}")
-    return dict(values)
+    return {name: _exact(known[name], value) for name, value in values.items()}
+
+
+def _exact(item: Option, value: Any) -> Any:
+    return float(value) if item.kind is float and isinstance(value, int) else value
+
+
+def _listed(names: list[str]) -> str:
+    """List the first names, and say how many more there are."""
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -> dict[str, Any]:

@@ -61,19 +61,35 @@ def test_errors_name_the_actual_bound(options: str, bound: str, charlstm: Run) -
     assert bound in lines_of(done.stderr)[-1]
 
 
-def test_an_unavailable_precision_names_a_way_to_continue(
+def test_a_run_continues_where_its_precision_is_not_supported(
     charlstm: Run, words: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlstm.network.backend.has_bfloat16", lambda: False)
+    def supported(*, answer: bool) -> None:
+        monkeypatch.setattr("charlstm.network.backend.has_bfloat16", lambda: answer)
+        select_device.cache_clear()
+
     from charlstm.network.backend import select_device
 
-    select_device.cache_clear()
-    done = charlstm("train", words, *SMALL, "--max-steps", "1", "--precision", "bfloat16")
-    select_device.cache_clear()
+    command = ["train", words, *SMALL]
+    supported(answer=True)
+    done = charlstm(*command, "--epochs", "1")
+    assert b", bfloat16\n" in done.stderr
+    supported(answer=False)
+    done = charlstm(*command, "--epochs", "2", "--precision", "bfloat16", "--resume")
     assert done.returncode == 1
-    assert lines_of(done.stderr)[-1].endswith(
-        "use float32; to continue a run of this precision, start a new one with --init-from"
-    )
+    assert lines_of(done.stderr)[-1].endswith("avx512_bf16 nor amx_bf16; use float32")
+    done = charlstm(*command, "--epochs", "2", "--resume")
+    assert done.returncode == 0
+    note = "note:    precision was bfloat16 and is now float32: results can differ"
+    assert any(line.startswith(note) for line in lines_of(done.stderr))
+    supported(answer=True)
+    done = charlstm(*command, "--epochs", "3", "--resume")
+    assert b", float32\n" in done.stderr  # the precision of the newest state
+    assert b"precision was" not in done.stderr
+    done = charlstm(*command, "--epochs", "4", "--precision", "bfloat16", "--resume")
+    assert b"precision was float32 and is now bfloat16" in done.stderr
+    assert done.returncode == 0
+    select_device.cache_clear()
 
 
 @pytest.mark.parametrize("stop", ["\\n", "☃"])

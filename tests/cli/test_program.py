@@ -28,6 +28,7 @@ from charlstm.architecture import ModelConfig
 from charlstm.cli import program
 from charlstm.cli._summary import epoch_line, summary
 from charlstm.config import TrainConfig, read_config
+from charlstm.hardware import has_bfloat16
 from charlstm.network.backend import tf
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.training import start as start_training
@@ -155,7 +156,7 @@ def test_a_log_file_has_no_bars_and_no_messages_of_tensorflow(trained: Path) -> 
         r"split: +\d,\d{3} for training, \d+ for validation",
         r"batches: +\d+ steps per epoch, each of 3 lanes x 10 characters",
         r"model: +2 x LSTM\(24\), dropout [\d.]+: [\d,]+ parameters",
-        r"device: +CPU, \d+ cores, float32",
+        rf"device: +CPU, \d+ cores, {'bfloat16' if has_bfloat16() else 'float32'}",
         r"memory: +about \d+\.\d GB",
         *(
             rf"epoch {n}/2: train \d\.\d{{4}}, validation \d\.\d{{4}} nats \(\d\.\d{{3}} bits\), "

@@ -145,6 +145,16 @@ def test_all_dropout_masks_of_a_training_have_different_keys() -> None:
     assert len(keys) == 32
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_every_gradient_is_dense(cell: str) -> None:
+    """TensorFlow sums sparse ones, as of a row look-up, slowly over several devices."""
+    net = build_model(replace(CONFIG, cell=cell), V, batch_size=B, on_gpu=False)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(net(IDS))
+    for gradient in tape.gradient(loss, net.trainable_variables):
+        assert isinstance(gradient, tf.Tensor)
+
+
 @pytest.mark.parametrize(("precision", "kind"), [("float32", tf.float32), ("float16", tf.half)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_on_a_gpu_every_layer_of_the_training_step_uses_cudnn(

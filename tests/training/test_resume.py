@@ -16,6 +16,7 @@ import pytest
 from conftest import (
     LONG_TEXT,
     SMALL,
+    Run,
     environment,
     interrupt,
     lines_of,
@@ -145,6 +146,46 @@ def test_resume_refuses_other_options_and_another_text(whole: Path) -> None:
         assert done.returncode == 1
         assert complaint in lines_of(done.stderr)[-1]
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_a_run_continues_with_other_groups_of_lanes(words: Path) -> None:
+    """Without dropout, it differs from an uninterrupted run only by rounding, which then grows."""
+    options = "--batch-size 4 --sequence-length 30 --dropout 0 --precision float32 --log-every 1"
+
+    def command(name: str, epochs: int, *groups: str) -> list[str]:
+        run = ["--run", name, "--epochs", str(epochs), "--resume"]
+        return ["train", str(words), *SMALL, *options.split(), *run, *groups]
+
+    for epochs in (1, 2):
+        assert run_here(words.parent, *command("one", epochs)).returncode == 0
+        if epochs == 1:
+            shutil.copytree(words.parent / "one", words.parent / "groups")
+    done = run_here(words.parent, *command("groups", 2, "--accumulate", "4"))
+    assert done.returncode == 0, done.stderr
+    replicas = ["--device", "cpu", "--replicas", "2"]
+    _, err = start(words.parent, *command("replicas", 1, *replicas)).communicate(timeout=300)
+    assert b", 2 replicas, float32" in err, err
+    assert run_here(words.parent, *command("replicas", 2)).returncode == 0
+    one, *others = (
+        [line.get("loss", line.get("valid_loss")) for line in RunFolder(run).history()[0]]
+        for run in (words.parent / name for name in ("one", "groups", "replicas"))
+    )
+    for losses in others:
+        assert losses[:60] == pytest.approx(one[:60], rel=1e-4)
+        assert losses == pytest.approx(one, abs=0.05)
+
+
+def test_a_batch_that_cannot_be_split_is_refused_with_sizes_that_can(
+    words: Path, charlstm: Run
+) -> None:
+    done = charlstm("train", words, *SMALL, *"--batch-size 8 --accumulate 3".split())
+    assert lines_of(done.stderr)[-1] == (
+        "charlstm: --accumulate: a batch of 8 lanes cannot be split into 3 equal groups; use "
+        "--batch-size 6 or 9, or another number of groups"
+    )
+    done = charlstm("train", words, *SMALL, "--replicas", "2")
+    assert lines_of(done.stderr)[-1].startswith("charlstm: --")
+    assert not (words.parent / "checkpoints/words").exists()
 
 
 def test_lost_or_damaged_ids_are_encoded_again_from_the_same_text_only(

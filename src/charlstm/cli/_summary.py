@@ -42,7 +42,8 @@ def needs(training: Training) -> Iterator[str]:
     """Yield the lines that say how much memory and disk a training needs."""
     from charlstm.training.needs import disk, memory
 
-    where = " on the GPU" if training.device.on_gpu else ""
+    device = training.device
+    where = f" on {'each' if device.replicas > 1 else 'the'} GPU" if device.on_gpu else ""
     yield f"memory:  about {memory(training) / 1e9:,.1f} GB{where}"
     yield f"disk:    {disk(training) / 1e6:,.0f} MB by the end of the run"
 
@@ -172,12 +173,14 @@ def _resumed(training: Training, resumed: Description) -> Iterator[str]:
     from charlstm.training.clock import versions
     from charlstm.training.position import steps_lost
 
-    at, now = training.at, versions()
+    at = training.at
+    before = {**resumed.versions, "precision": resumed.training.get("precision")}
+    now = {**versions(), "precision": training.config.precision}
     yield f"resumes: epoch {at.epoch}, after step {at.step:,}"
-    for name, version in resumed.versions.items():
-        if now.get(name, version) != version:
+    for name, value in before.items():
+        if value and now.get(name, value) != value:
             yield (
-                f"note:    {name} was {version} and is now {now[name]}: results can differ from "
+                f"note:    {name} was {value} and is now {now[name]}: results can differ from "
                 "those of an uninterrupted run"
             )
     if training.origin.damage:

@@ -26,7 +26,7 @@ NEEDED = ("keras", "tensorflow", "numpy", "h5py", "click", "matplotlib", "tqdm",
 OPTIONAL = ("tensorboard", "onnxruntime", "ai-edge-litert")
 FASTEST = {
     "float16": "--precision float16 is faster than float32 on this GPU",
-    "bfloat16": "--precision bfloat16 is faster than float32 on this processor",
+    "bfloat16": "bfloat16, the default here, is faster than float32 on this processor",
     "float32": "float32 is the fastest on this processor",
 }
 

@@ -78,6 +78,7 @@ __all__ = [
     "memory_errors",
     "quiet_stderr",
     "select_device",
+    "strategy_for",
     "tf",
     "xla",
 ]
@@ -87,12 +88,14 @@ __all__ = [
 class Device:
     """Where to compute; ``on_gpu``: on a GPU, where LSTM and GRU layers must use cuDNN.
 
-    ``bfloat16``: matrix products are faster there in bfloat16 than in float32.
+    ``bfloat16``: matrix products are faster there in bfloat16 than in float32. ``replicas``: the
+    number of GPUs, or of equal parts of a CPU.
     """
 
     name: str
     on_gpu: bool
     bfloat16: bool = False
+    replicas: int = 1
 
 
 def _keep_memory() -> None:
@@ -106,13 +109,14 @@ def _keep_memory() -> None:
 
 
 @cache
-def select_device(choice: str) -> Device:
-    """Make TensorFlow compute on a CPU or on the first GPU.
+def select_device(choice: str, replicas: int | None = 1) -> Device:
+    """Make TensorFlow compute on a CPU or on the first GPUs.
 
-    ``choice`` is auto, cpu or gpu; a process cannot change its device later. GPU memory is
+    ``choice`` is auto, cpu or gpu. ``replicas`` is the number of GPUs; None: all. A CPU becomes so
+    many devices for TensorFlow; None: one. A process cannot change its device later. GPU memory is
     allocated as needed, so that one can sample while a training runs.
 
-    Raises CharlstmError if a GPU is asked for and there is none, or if this process already
+    Raises CharlstmError if there are not as many GPUs as asked for, or if this process already
     computes on another device.
     """
     _keep_memory()
@@ -121,23 +125,52 @@ def select_device(choice: str) -> Device:
         if choice == "gpu" and not gpus:
             problem, hint = NO_GPU
             raise CharlstmError(problem, f"{hint}, or use {{device}} cpu", option="device")
-        chosen = [] if choice == "cpu" else gpus[:1]
+        chosen = [] if choice == "cpu" else gpus[:replicas]
+        if chosen and len(chosen) < (replicas or 1):
+            seen = "1 GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+            raise CharlstmError(f"TensorFlow sees {seen}", f"use {len(gpus)}", option="replicas")
+        parts = 1 if chosen else replicas or 1
         try:
-            tf.config.set_visible_devices(chosen, "GPU")
-            for gpu in chosen:
-                tf.config.experimental.set_memory_growth(gpu, enable=True)
-            _limit_threads()
+            _configure(chosen, parts)
         except RuntimeError:  # TensorFlow is initialised already: its settings are final
-            if bool(tf.config.list_logical_devices("GPU")) != bool(chosen):
+            cpus, used = (len(tf.config.list_logical_devices(kind)) for kind in ("CPU", "GPU"))
+            if bool(used) != bool(chosen) or used < len(chosen) or cpus < parts:
                 raise CharlstmError(
                     "this process already computes on another device", option="device"
                 ) from None
         tf.config.list_logical_devices()
     if not chosen:
-        name = f"CPU, {named_cores()}"
-        return Device(name, on_gpu=False, bfloat16=has_bfloat16())
+        name = f"CPU, {named_cores()}" + (f", {parts} replicas" if parts > 1 else "")
+        return Device(name, on_gpu=False, bfloat16=has_bfloat16(), replicas=parts)
     details = tf.config.experimental.get_device_details(chosen[0])
-    return Device(f"GPU, {details.get('device_name', chosen[0].name)}", on_gpu=True)
+    name = details.get("device_name", chosen[0].name)
+    several = f"{len(chosen)} GPUs" if len(chosen) > 1 else "GPU"
+    return Device(f"{several}, {name}", on_gpu=True, replicas=len(chosen))
+
+
+def _configure(gpus: list[Any], parts: int) -> None:
+    """Make TensorFlow use these GPUs, or none, and a CPU as so many devices.
+
+    Raises RuntimeError if TensorFlow is initialised already.
+    """
+    tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, enable=True)
+    if parts > 1:
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        devices = [tf.config.LogicalDeviceConfiguration()] * parts
+        tf.config.set_logical_device_configuration(cpu, devices)
+    _limit_threads()
+
+
+@cache
+def strategy_for(device: Device) -> Any:
+    """Return the distribution strategy of a device: mirrored if it has several replicas."""
+    if device.replicas == 1:
+        return tf.distribute.get_strategy()
+    kind = "GPU" if device.on_gpu else "CPU"
+    with quiet_stderr():
+        return tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(device.replicas)])
 
 
 def _limit_threads() -> None:
@@ -171,32 +204,40 @@ def memory_errors(reduce: str) -> Iterator[None]:
         raise CharlstmError(f"the GPU failed: {reason}", hint) from None
 
 
-def choose_precision(choice: str, device: Device) -> str:
+def choose_precision(choice: str, device: Device, *, saved: str | None = None) -> str:
     """Return the precision of a training's matrix products: float32, bfloat16 or float16.
 
-    ``choice`` is one of these or auto, which is float32.
+    ``choice`` is one of these or auto: the precision of the ``saved`` state of a resumed run if the
+    device supports it, or else bfloat16 on a CPU that supports it, or else float32.
 
     Raises CharlstmError if the precision is no faster than float32 on the device.
     """
+    if choice == "auto":
+        supported = _precisions(device)
+        return saved if saved in supported else supported[0]
     if choice == "float16" and not device.on_gpu:
-        better = "bfloat16" if device.bfloat16 else "float32"
-        raise _no_gain("float16 is slower than float32 on a CPU", better)
+        raise _no_gain("float16 is slower than float32 on a CPU", device)
     if choice == "bfloat16" and device.on_gpu:
         raise _no_gain(
             "bfloat16 is no faster than float32 on a GPU: TensorFlow converts it to float32 around "
             "cuDNN's LSTM",
-            "float16 or float32",
+            device,
         )
     if choice == "bfloat16" and not device.bfloat16:
         raise _no_gain(
             "bfloat16 is slower than float32 on this processor, which has neither avx512_bf16 nor "
             "amx_bf16",
-            "float32",
+            device,
         )
-    return "float32" if choice == "auto" else choice
+    return choice
 
 
-def _no_gain(problem: str, better: str) -> CharlstmError:
-    # A resumed run keeps its precision.
-    hint = f"use {better}; to continue a run of this precision, start a new one with {{init_from}}"
-    return CharlstmError(problem, hint, option="precision")
+def _precisions(device: Device) -> tuple[str, ...]:
+    """Return the precisions that a device supports and gains from, the default one first."""
+    if device.on_gpu:
+        return "float32", "float16"
+    return ("bfloat16", "float32") if device.bfloat16 else ("float32",)
+
+
+def _no_gain(problem: str, device: Device) -> CharlstmError:
+    return CharlstmError(problem, f"use {' or '.join(_precisions(device))}", option="precision")

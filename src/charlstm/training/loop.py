@@ -142,7 +142,7 @@ def _run_steps(
     run, log_every = training.run_folder, training.config.log_every
     logged, before = clock.seconds(), at.step
     if at.step == 0:
-        training.trainer.model.reset_state()
+        training.trainer.reset_state()
     for step, loss, exact in _losses(training, saving, at, steps):
         if not math.isfinite(loss):
             raise not_finite(at.epoch, step)

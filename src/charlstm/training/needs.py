@@ -19,15 +19,17 @@ def _kept_epochs(config: TrainConfig) -> int:
 
 
 def memory(training: Training) -> int:
-    """Return the approximate peak memory in bytes: of the GPU, or else of the process.
+    """Return the approximate peak memory in bytes: of each GPU, or else of the process.
 
     On a CPU, four copies of the weights and the optimizer's slots exist during a save.
     """
     weights, states = training.trainer.sizes()
-    model = training.model
+    model, on_gpu = training.model, training.device.on_gpu
     # Floats kept per character for the backward pass: measured.
     numbers = model.layers * model.units * (2 * model.kind.gates + 4)
-    step = 4 * training.windows.step_size * (numbers + 2 * len(training.corpus.vocabulary))
-    if training.device.on_gpu:
+    groups = training.config.accumulate * (training.device.replicas if on_gpu else 1)
+    characters = training.windows.step_size // groups
+    step = 4 * characters * (numbers + 2 * len(training.corpus.vocabulary))
+    if on_gpu:
         return 2 * weights + states + step
     return OF_TENSORFLOW + 4 * (weights + states) + step

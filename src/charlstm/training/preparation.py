@@ -36,6 +36,7 @@ from charlstm.training.settings import (
     Hooks,
     Request,
     Settings,
+    check_groups,
     free_folder,
     new_settings,
     resumed_settings,
@@ -43,6 +44,7 @@ from charlstm.training.settings import (
 
 if TYPE_CHECKING:
     from charlstm.network.backend import Device
+    from charlstm.run.description import Description
     from charlstm.training.loop import Training
 
 
@@ -123,15 +125,23 @@ class Preparation:
 
         device, config = self._on_device(settings.config)
         settings = replace(settings, config=config)
-        fixed = {*self.request.given, *(["units", "dropout"] if config.init_from else [])}
+        fixed = {*self.request.given, *(["units"] if config.init_from else [])}
+        if config.accumulate * device.replicas > 1:
+            fixed.add("batch_size")  # other sizes might not split into equal groups
         return in_time(self.began + 60 * minutes, settings, corpus, device, fixed=fixed)
 
-    def _on_device(self, config: TrainConfig) -> tuple[Device, TrainConfig]:
+    def _on_device(
+        self, config: TrainConfig, resumed: Description | None = None
+    ) -> tuple[Device, TrainConfig]:
         """Select the device; return it, and the options with the precision that it computes in."""
         from charlstm.network.backend import choose_precision, select_device
 
-        device = select_device(self.request.place.device)
-        return device, replace(config, precision=choose_precision(config.precision, device))
+        place = self.request.place
+        device = select_device(place.device, place.replicas)
+        check_groups(config, device.replicas)
+        saved = resumed.training.get("precision", "float32") if resumed else None
+        precision = choose_precision(config.precision, device, saved=saved)
+        return device, replace(config, precision=precision)
 
     def _assembled(
         self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
@@ -145,7 +155,7 @@ class Preparation:
 
         model, config, place = settings.model, settings.config, self.request.place
         windows, validation = divided(corpus, config)
-        device, config = self._on_device(config)
+        device, config = self._on_device(config, origin.resumed)
         config = with_weight_decay(config, windows.steps)
         if not finished(at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))

@@ -24,7 +24,8 @@ USED_WITH = {  # option: the option that decides whether it is used, and the val
     "decay": ("schedule", ["exponential"]),
     "decay_after": ("schedule", ["exponential"]),
 }
-CHANGEABLE = {"save_minutes", "log_every", "patience", "keep"}  # to any value, when resuming
+# To any value, when resuming.
+CHANGEABLE = {"save_minutes", "log_every", "patience", "keep", "precision", "accumulate"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,27 @@ class Settings:
                 "rename it",
                 option="init_from",
             )
+        check_groups(self.config)
         if self.config.patience and not self.config.validation:
             raise CharlstmError(
                 "there is no validation loss to watch", "raise {validation}", option="patience"
             )
+
+
+def check_groups(config: TrainConfig, replicas: int = 1) -> None:
+    """Check that a batch can be split into equal groups of lanes.
+
+    Raises CharlstmError if it cannot.
+    """
+    groups = replicas * config.accumulate
+    lower = config.batch_size // groups * groups
+    if lower < config.batch_size:
+        sizes = [str(size) for size in (lower, lower + groups) if size]
+        raise CharlstmError(
+            f"a batch of {config.batch_size} lanes cannot be split into {groups} equal groups",
+            f"use {{batch_size}} {' or '.join(sizes)}, or another number of groups",
+            option="accumulate" if replicas == 1 else "replicas",
+        )
 
 
 def free_folder(text: Path) -> Path:
@@ -196,10 +214,11 @@ def resumed_settings(request: Request, run: RunFolder) -> Settings:
     lost = "restore it, or start again with {overwrite}"
     path = run.config_path
     used = read_toml(path, str(path), (ModelConfig, TrainConfig), missing=lost)
+    used["precision"] = "auto"  # the saved one, unless the device does not support it
     for item in options(ModelConfig, TrainConfig):
         old = used.setdefault(item.name, item.default)
         new = request.given.get(item.name, old)
-        if new == old or (item.name == "precision" and new == "auto"):
+        if new == old:
             continue
         if item.name not in CHANGEABLE and not (item.name == "epochs" and new > old):
             raise CharlstmError(

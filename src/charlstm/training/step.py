@@ -5,19 +5,16 @@ Knows no run, no epoch and no file.
 
 import contextlib
 import math
-from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import TrainConfig
-from charlstm.errors import CharlstmError
 from charlstm.evaluation import nats
-from charlstm.network.backend import Device, memory_errors, tf
+from charlstm.network.backend import Device, memory_errors, strategy_for, tf
 from charlstm.network.initializers import initial_weights
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint
@@ -25,6 +22,7 @@ from charlstm.text.windows import Windows
 from charlstm.training.average import Average
 from charlstm.training.batches import batches
 from charlstm.training.optimizer import make_optimizer
+from charlstm.training.state import Lanes, State
 
 # One call of the compiled function makes several steps, because each call has an overhead of half a
 # millisecond. Ctrl+C is answered only between calls, so a call has about this many floating-point
@@ -50,7 +48,7 @@ class Trainer:
             build_model,
             model_config,
             vocab_size,
-            batch_size=config.batch_size // self.replicas,
+            batch_size=config.batch_size // (self.replicas * config.accumulate),
             on_gpu=on_gpu,
         )
         with self.strategy.scope():
@@ -64,6 +62,8 @@ class Trainer:
             self.optimizer = make_optimizer(config)
             self.optimizer.build(self.model.trainable_variables)
             self._average = Average(self.model.trainable_variables, config.average)
+            self._lanes = Lanes(self.model, config.accumulate)
+            self._state = State(self._lanes, self.optimizer, self._average)
         # Per character, a weight costs a multiplication and an addition forward, and twice that
         # backward: for the gradient of its input and for its own.
         characters = config.batch_size * config.sequence_length
@@ -91,32 +91,25 @@ class Trainer:
 
     def states(self) -> dict[str, NDArray[Any]]:
         """Return everything besides the weights that the next step depends on, by name."""
-        return {name: variable.numpy() for name, variable in self._state_variables().items()}
+        return self._state.arrays()
 
     def sizes(self) -> tuple[int, int]:
         """Return the sizes of the weights and of the ``states``, in bytes."""
-        weights = sum(map(_bytes, self.model.trainable_variables))
-        return weights, sum(map(_bytes, self._state_variables().values()))
+        weights = sum(4 * math.prod(weight.shape) for weight in self.model.trainable_variables)
+        return weights, self._state.size()
 
-    def _state_variables(self) -> dict[str, Any]:
-        lstm = {f"lstm/{i}": v for i, v in enumerate(self.model.state_variables())}
-        optimizer = {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
-        return lstm | optimizer | {f"average/{i}": v for i, v in enumerate(self._average.variables)}
+    def reset_state(self) -> None:
+        """Reset the recurrent state of all lanes to zeros."""
+        self._lanes.reset()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore the weights of a checkpoint, and its ``states`` if it has them.
 
         Raises CharlstmError if the states belong to another model or optimizer.
         """
-        variables = self._state_variables() if checkpoint.position is not None else {}
-        if _kinds(checkpoint.states) != _kinds(variables):
-            raise CharlstmError(
-                "the saved state belongs to another model or optimizer",
-                "start again with {overwrite}",
-            )
+        if checkpoint.position is not None:
+            self._state.restore(checkpoint.states)
         self.model.set_arrays(checkpoint.weights)
-        for name, variable in variables.items():
-            variable.assign(checkpoint.states[name])
 
     def calls(self, start: int, stop: int) -> list[range]:
         """Split the steps from ``start`` to ``stop`` (exclusive) into calls.
@@ -156,20 +149,15 @@ class Trainer:
 
     def _replica_step(self, windows: Any, index: Any, rates: Any, key: Any) -> Any:
         window = tf.cast(windows[index], tf.int32)
-        targets = self.config.batch_size * self.config.sequence_length
         replica = tf.distribute.get_replica_context()
-        key += [
-            0,
-            2**24 * tf.cast(index, tf.int64)
-            + 2**8 * tf.cast(replica.replica_id_in_sync_group, tf.int64),
-        ]
+        first_group = self.config.accumulate * tf.cast(replica.replica_id_in_sync_group, tf.int64)
+        key += [0, 2**24 * tf.cast(index, tf.int64) + 2**8 * first_group]
         # Small gradients underflow in float16, so they are computed from a scaled loss.
         scale = self.optimizer.scale_loss(tf.ones(()))
-        with tf.GradientTape() as tape:
-            logits = self.model(window[:, :-1], dropout_seed=key)
-            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
-            scaled = loss * scale
-        gradients = tape.gradient(scaled, self.model.trainable_variables)
+        if self.config.accumulate == 1:
+            loss, gradients = self._gradients(window, key, scale)
+        else:
+            loss, gradients = self._accumulated_gradients(window, key, scale)
         if self._needs_whole_gradients:
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             # The optimizer will sum over the replicas again.
@@ -177,6 +165,36 @@ class Trainer:
         self.optimizer.learning_rate.assign(rates[index])
         self._apply(gradients, scale)
         return loss
+
+    def _gradients(self, window: Any, key: Any, scale: Any) -> tuple[Any, list[Any]]:
+        """Return the loss of a group's window, and its gradients times ``scale``.
+
+        The loss is the group's part of the mean over the whole batch.
+        """
+        targets = self.config.batch_size * self.config.sequence_length
+        with tf.GradientTape() as tape:
+            logits = self.model(window[:, :-1], dropout_seed=key)
+            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
+            scaled = loss * scale
+        return loss, tape.gradient(scaled, self.model.trainable_variables)
+
+    def _accumulated_gradients(self, window: Any, key: Any, scale: Any) -> tuple[Any, list[Any]]:
+        """Return the sums of ``_gradients`` over the groups of lanes, computed one by one."""
+        groups = self.config.accumulate
+        windows = tf.reshape(window, (groups, -1, window.shape[-1]))
+
+        def add(group: Any, loss: Any, gradients: Any) -> Any:
+            self._lanes.load(group)
+            more = [0, 2**8 * tf.cast(group, tf.int64)]
+            part, parts = self._gradients(windows[group], key + more, scale)
+            self._lanes.store(group)
+            return group + 1, loss + part, [a + b for a, b in zip(gradients, parts, strict=True)]
+
+        zeros = [tf.zeros(weight.shape) for weight in self.model.trainable_variables]
+        _, loss, gradients = tf.while_loop(
+            lambda group, *_: group < groups, add, (0, 0.0, zeros), parallel_iterations=1
+        )
+        return loss, gradients
 
     def _apply(self, gradients: Any, scale: Any) -> None:
         """Clip the gradients and apply them; the optimizer will divide them by ``scale``."""
@@ -200,24 +218,10 @@ class Trainer:
         self._average.update(self.optimizer.iterations)
 
 
-def _kinds(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types and shapes of arrays or variables, by name."""
-    return {name: _kind(array) for name, array in arrays.items()}
-
-
-def _kind(array: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    return np.dtype(array.dtype), tuple(array.shape)
-
-
-def _bytes(array: Any) -> int:
-    dtype, shape = _kind(array)
-    return dtype.itemsize * math.prod(shape)
-
-
 def dropout_key(seed: int, epoch: int, step: int) -> tuple[int, int]:
     """Return the key of a step's dropout masks, unique for each (seed, epoch, step).
 
-    Bits 0 to 7 of the second number are reserved for the layer, 8 to 23 for the replica.
+    Bits 0 to 7 of the second number are reserved for the layer, 8 to 23 for the group of lanes.
     """
     return seed << 24 | epoch, step << 24
 
@@ -229,7 +233,7 @@ def make_trainer(
 
     Raises CharlstmError if the device runs out of memory.
     """
-    with device_errors(config):
+    with device_errors(config), strategy_for(device).scope():
         return Trainer(model, config, vocab_size, on_gpu=device.on_gpu)
 
 
@@ -237,5 +241,6 @@ def device_errors(config: TrainConfig) -> contextlib.AbstractContextManager[None
     """Turn device errors that a user can fix into one-line errors."""
     return memory_errors(
         f"{{batch_size}} (now {config.batch_size}), {{sequence_length}} "
-        f"(now {config.sequence_length}), {{units}} or {{layers}}"
+        f"(now {config.sequence_length}), {{units}} or {{layers}}, or raise {{accumulate}} "
+        f"(now {config.accumulate})"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from charlstm.architecture import Weights
-from charlstm.evaluation import TEMPERATURES, at_temperature, evaluate
+from charlstm.evaluation import TEMPERATURES, at_temperature, default_lanes, evaluate
 from charlstm.run.weights import Array
 from charlstm.text.source import Ids
 from charlstm.training.step import Trainer, device_errors
@@ -30,7 +30,7 @@ def validated(
             model,
             ids,
             sequence_length=trainer.config.sequence_length,
-            lanes=lanes,
+            lanes=lanes or default_lanes(len(ids), trainer.config.batch_size),
             temperatures=TEMPERATURES if trainer.config.calibrate else (1.0,),
             tick=tick,
         )
