@@ -1,5 +1,4 @@
 import contextlib
-import itertools
 import json
 import math
 import subprocess
@@ -506,7 +505,8 @@ def test_reduced_precision_learns_nearly_the_same_and_files_are_float32(
 
 
 @pytest.mark.parametrize(
-    ("first", "then"), [*itertools.permutations(["float32", "bfloat16", "float16"], 2)]
+    ("first", "then"),
+    [("float32", "float16"), ("float16", "bfloat16"), ("bfloat16", "float32")],
 )
 def test_a_training_continues_in_another_precision(first: str, then: str) -> None:
     windows = Windows(IDS, B, T)
@@ -602,7 +602,7 @@ from charlstm.text.windows import Windows
 from charlstm.training.step import Trainer, dropout_key
 from charlstm.training.validation import validated
 ids = np.resize(np.random.default_rng(5).integers(0, 7, 11), 40_000).astype(np.uint8)
-windows, validation = Windows(ids[:1300], 8, 3), ids
+windows, validation = Windows(ids[:9700], 8, 30), ids
 strategies = [tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])]
 
 class Run:
@@ -610,7 +610,7 @@ class Run:
     def __init__(self, replicas, groups, optimizer, dropout, precision="float32"):
         self.model = ModelConfig(units=5, layers=2, dropout=dropout)
         config = TrainConfig(
-            batch_size=8, sequence_length=3, clip_norm=0.05, optimizer=optimizer, average=0.5,
+            batch_size=8, sequence_length=30, clip_norm=0.05, optimizer=optimizer, average=0.5,
             precision=precision, accumulate=groups,
         )
         self.strategy = strategies[replicas - 1]
