@@ -11,7 +11,7 @@ import reprlib
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,7 +132,8 @@ def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any
     for name, value in values.items():
         if name not in known:
             close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {_listed([*known])}"
+            keys = listed([*known], LISTED)
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {keys}"
             raise CharlstmError(f"unknown key {reprlib.repr(name)}", hint)
         problem = known[name].problem(value)
         if problem:
@@ -144,10 +145,10 @@ def _exact(item: Option, value: Any) -> Any:
     return float(value) if item.kind is float and isinstance(value, int) else value
 
 
-def _listed(names: list[str]) -> str:
-    """List the first names, and say how many more there are."""
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+def listed(names: Sequence[str], most: int) -> str:
+    """List the first ``most`` names, and say how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def read_toml(path: Path, name: str, records: Iterable[type], *, missing: str) -> dict[str, Any]:

@@ -659,7 +659,11 @@ def same(one, two, tolerance=1e-5):
     "comparisons",
     [
         # With dropout, each group of lanes has masks of its own, wherever it is computed.
-        'same((2, 2, "adam", 0.3), (1, 4, "adam", 0.3))',
+        """
+same((2, 2, "adam", 0.3), (1, 4, "adam", 0.3))
+same((1, 1, "adam", 0.0), (2, 1, "adam", 0.0))
+same((1, 1, "adam", 0.0, "float16"), (2, 1, "adam", 0.0, "float16"), 1e-2)
+""",
         pytest.param(
             """
 for name in ("sgd", "adam"):

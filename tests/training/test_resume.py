@@ -180,8 +180,12 @@ def test_a_batch_that_cannot_be_split_is_refused_with_sizes_that_can(
         "charlstm: --accumulate: a batch of 8 lanes cannot be split into 3 equal groups; use "
         "--batch-size 6 or 9, or another number of groups"
     )
-    done = charlstm("train", words, *SMALL, "--replicas", "2")
-    assert lines_of(done.stderr)[-1].startswith("charlstm: --")
+    command = ["train", str(words), *SMALL, *"--device cpu --replicas 2".split()]
+    _, err = start(words.parent, *command).communicate(timeout=300)
+    assert lines_of(err)[-1] == (
+        "charlstm: --replicas: a batch of 3 lanes cannot be split into 2 equal groups; use "
+        "--batch-size 2 or 4, or another number of groups"
+    )
     assert not (words.parent / "checkpoints/words").exists()
 
 

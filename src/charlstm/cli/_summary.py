@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import DEMO
+from charlstm.options import listed
 from charlstm.run.history import best, bits_per_char
 
 if TYPE_CHECKING:
@@ -195,6 +196,4 @@ def _listed(characters: Sequence[str]) -> str:
     """List the first characters, and say how many more there are."""
     from charlstm.text.vocabulary import describe
 
-    left = len(characters) - LISTED
-    shown = ", ".join(map(describe, characters[:LISTED]))
-    return f"{shown} and {left:,} more" if left > 0 else shown
+    return listed([describe(character) for character in characters], LISTED)
