@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs slow fuzz bench recipe exports clean
+.PHONY: demo test check docs slow fuzz bench recipe exports gpu scaling clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -46,6 +46,16 @@ recipe: $(VENV)/installed
 exports: $(VENV)/dev
 	$(BIN)/python -m bench.export $(CHECKPOINT) $(TEXT) > bench/exports.md.part
 	mv bench/exports.md.part bench/exports.md
+
+# Eight minutes, on a computer with a GPU and `pip install '.[cuda]'`; anywhere with DRY=--dry-run.
+gpu: $(VENV)/bench
+	$(BIN)/python -m bench.gpu $(DRY) > bench/gpu.md.part
+	mv bench/gpu.md.part bench/gpu.md
+
+# Ten minutes, on an idle machine with two cores: several processes beside one.
+scaling: $(VENV)/installed
+	$(BIN)/python -m bench.scaling > bench/scaling.md.part
+	mv bench/scaling.md.part bench/scaling.md
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

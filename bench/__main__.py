@@ -12,7 +12,7 @@ from bench.computer import computer
 from bench.contenders import MODEL, T, read
 from bench.race import ROUNDS, Contender, Spread, race, ratio
 from charlstm.architecture import parameters
-from charlstm.network.backend import select_device
+from charlstm.network.device import select_device
 from charlstm.training.step import MOST_STEPS_PER_CALL
 
 BATCHES = {16: 8, 64: 2, 128: 1}  # batch size -> steps per round

@@ -38,7 +38,7 @@ def read(text: str) -> Corpus:
 
 def train_charlstm(text: str, batch: str, steps: str, precision: str = "float32") -> Work:
     """Train as ``charlstm train`` does."""
-    from charlstm.network.backend import select_device
+    from charlstm.network.device import select_device
     from charlstm.training.step import make_trainer
 
     corpus = read(text)
@@ -150,7 +150,7 @@ def train_pytorch(text: str, batch: str, steps: str, precision: str = "float32")
 
 def draw_charlstm(streams: str, vocab_size: str) -> Work:
     """Draw as ``charlstm sample`` does."""
-    from charlstm.network.backend import select_device
+    from charlstm.network.device import select_device
     from charlstm.network.initializers import initial_weights
     from charlstm.run.weights import Checkpoint
     from charlstm.sampling import Sampler
@@ -213,7 +213,8 @@ def draw_pytorch(streams: str, vocab_size: str) -> Work:
 
 def product(precision: str = "float32") -> Work:
     """Multiply matrices of the shapes in a training step; units are floating-point operations."""
-    from charlstm.network.backend import select_device, tf
+    from charlstm.network.backend import tf
+    from charlstm.network.device import select_device
 
     select_device("cpu")
     rows, inner, columns, times = 4096, MODEL.units, 4 * MODEL.units, 5

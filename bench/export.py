@@ -21,7 +21,7 @@ from bench.race import Spread
 from charlstm.export import artifact, check, destination
 from charlstm.export.request import FORMATS, PRECISIONS, SMALLER
 from charlstm.folders import size
-from charlstm.network.backend import select_device
+from charlstm.network.device import select_device
 from charlstm.run.find import load_checkpoint
 from charlstm.run.history import bits_per_char
 from charlstm.run.weights import Checkpoint

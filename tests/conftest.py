@@ -38,13 +38,15 @@ SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-ra
 
 LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
 
+OURS = ("CHARLSTM", "TF_CONFIG", "SLURM_STEP")  # variables that charlstm reads
+
 # A background job of a shell (&) ignores Ctrl+C, and the processes started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment without the variables that set options of the program."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CHARLSTM")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, **more}
 
 
@@ -146,7 +148,7 @@ def run_here(
         files[0].seek(0)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(folder)
-        for name in [name for name in os.environ if name.startswith("CHARLSTM")]:
+        for name in [name for name in os.environ if name.startswith(OURS)]:
             patch.delenv(name)
         for name, value in more.items():
             patch.setenv(name, value)

@@ -73,7 +73,7 @@ def test_the_program_uses_only_the_cores_of_its_affinity() -> None:
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
         "from charlstm.network.recurrence import _groups; from charlstm.training.clock import"
-        " versions; from charlstm.network.backend import select_device; import json;"
+        " versions; from charlstm.network.device import select_device; import json;"
         "print(json.dumps([len(_groups(64, 8)), versions()['cores'], select_device('cpu').name]))"
     )
     done = subprocess.run(

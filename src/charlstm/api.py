@@ -71,7 +71,7 @@ def train(
     request = Request(str(text), checked(options, RECORDS), config, saved)
     with training.start(request) as started:
         yield from started.run()
-        return started.run_folder.path
+        return request.folder
 
 
 class Model:
@@ -160,7 +160,7 @@ class Model:
         return export(self._checkpoint, ExportRequest(kind, Path(path)))
 
     def _sampler(self, filters: Filters) -> Sampler:
-        from charlstm.network.backend import select_device
+        from charlstm.network.device import select_device
         from charlstm.sampling import Sampler
 
         device = select_device("auto")

@@ -165,6 +165,9 @@ class RunConfig:
     replicas: int | None = option(
         None, "GPUs to train on, which share each batch; by default, all that are visible.", low=1
     )
+    start_timeout: float = option(
+        300.0, "Seconds to wait for the other workers of a cluster.", low=0, open_ends="low"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

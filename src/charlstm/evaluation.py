@@ -6,7 +6,7 @@ Knows ids only, no characters.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from charlstm.architecture import Weights
 from charlstm.network.backend import tf
 from charlstm.network.model import CharacterModel
+from charlstm.network.workers import ALONE, Workers
 from charlstm.run.history import bits_per_char
 from charlstm.text.source import Ids
 
@@ -66,7 +67,7 @@ def default_lanes(count: int, batch_size: int) -> int:
     return max(1, min(batch_size, count // CHARACTERS_PER_LANE))
 
 
-def evaluate(  # noqa: PLR0913 - the last three are rarely needed
+def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     model: CharacterModel,
     ids: Ids,
     *,
@@ -74,21 +75,23 @@ def evaluate(  # noqa: PLR0913 - the last three are rarely needed
     lanes: int | None = None,
     temperatures: tuple[float, ...] = (1.0,),
     tick: Callable[[], object] = lambda: None,
+    workers: Workers = ALONE,
 ) -> Evaluation:
     """Return the total loss of predicting every id but the first, as ``predict`` does.
 
     Of several softmax temperatures, it is the lowest loss (temperature scaling: Guo et al. 2017,
     "On calibration of modern neural networks"). ``tick`` is called after each window; an exception
-    that it raises ends the evaluation.
+    that it raises ends the evaluation. ``workers`` share the lanes; all get the same result.
     """
     lanes = lanes or default_lanes(len(ids), model.batch_size)
     nats = np.zeros(len(temperatures))
-    for group in _groups(ids, lanes, model.batch_size):
+    for group in islice(_groups(ids, lanes, model.batch_size), workers.index, None, workers.count):
         with _from_zero_state(model):
             for window, weights, _ in _windows(group, model.batch_size, sequence_length):
                 losses = _device_losses(model, tf.constant(window), temperatures).numpy()
                 nats += np.sum(weights * losses.astype(np.float64), axis=(1, 2))
                 tick()
+    nats = workers.total(nats)
     best = int(np.argmin(nats))
     return Evaluation(float(nats[best]), len(ids) - 1, lanes, temperatures[best])
 

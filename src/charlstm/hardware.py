@@ -9,6 +9,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+DRIVERS = Path("/proc/driver/nvidia/version"), Path("/dev/dxg")  # the second one on WSL
 
 
 def usable_cores() -> int:
@@ -42,6 +43,11 @@ def processor() -> str:
 def has_bfloat16() -> bool:
     """Return whether the processor has bfloat16 instructions; False if that is unknown."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo().split())
+
+
+def has_gpu_driver() -> bool:
+    """Return whether NVIDIA's driver is installed, so that only Python packages can be missing."""
+    return any(path.exists() for path in DRIVERS)
 
 
 def _quota() -> float:

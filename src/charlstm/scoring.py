@@ -171,7 +171,7 @@ def _predictions(
     Raises CharlstmError if the device has too little memory.
     """
     from charlstm.evaluation import predict
-    from charlstm.network.backend import memory_errors, select_device
+    from charlstm.network.device import memory_errors, select_device
     from charlstm.network.model import build_model
 
     (lanes, guesses), size = counts, len(checkpoint.vocabulary)

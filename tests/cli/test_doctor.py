@@ -10,7 +10,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from conftest import Run, environment, lines_of
+
+from charlstm import hardware
 
 
 def test_it_describes_this_computer_and_fails_if_a_required_gpu_is_missing(charlstm: Run) -> None:
@@ -44,6 +47,25 @@ def test_the_page_fits_one_screen_and_leaves_no_files(charlstm: Run, tmp_path: P
     assert max(len(line) for line in lines if sys.executable not in line) <= 80
     assert re.search(r"^device: +(CPU|GPU), ", done.stdout.decode(), re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_driver_without_cuda_packages_is_noticed(
+    charlstm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version").touch()
+    monkeypatch.setattr(hardware, "DRIVERS", (tmp_path / "version",))
+    if json.loads(charlstm("doctor", "--json").stdout)["gpus"]:
+        pytest.skip("there is a GPU")
+    assert re.search(
+        rb"^GPU: +NVIDIA's driver is installed; pip install 'charlstm\[cuda\]'",
+        charlstm("doctor").stdout,
+        re.MULTILINE,
+    )
+    (line,) = lines_of(charlstm("doctor", "--require-gpu").stderr)
+    assert line == (
+        "charlstm: --require-gpu: TensorFlow sees no GPU, but NVIDIA's driver is installed; "
+        "pip install 'charlstm[cuda]'"
+    )
 
 
 def test_a_broken_installation_and_an_unwritable_folder_are_reported(tmp_path: Path) -> None:

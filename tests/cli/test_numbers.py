@@ -16,7 +16,8 @@ from oracle import Oracle
 from charlstm.errors import CharlstmError
 from charlstm.export.artifact import make
 from charlstm.export.destination import format_module
-from charlstm.network.backend import memory_errors, tf
+from charlstm.network.backend import tf
+from charlstm.network.device import memory_errors
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.sampling import Sampler
 
@@ -65,10 +66,10 @@ def test_a_run_continues_where_its_precision_is_not_supported(
     charlstm: Run, words: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def supported(*, answer: bool) -> None:
-        monkeypatch.setattr("charlstm.network.backend.has_bfloat16", lambda: answer)
+        monkeypatch.setattr("charlstm.network.device.has_bfloat16", lambda: answer)
         select_device.cache_clear()
 
-    from charlstm.network.backend import select_device
+    from charlstm.network.device import select_device
 
     command = ["train", words, *SMALL]
     supported(answer=True)

@@ -18,7 +18,8 @@ from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import evaluate
-from charlstm.network.backend import Device, keras, tf
+from charlstm.network.backend import keras, tf
+from charlstm.network.device import Device
 from charlstm.network.model import build_model
 from charlstm.run.claim import new_run
 from charlstm.run.folder import RunFolder
@@ -79,7 +80,7 @@ def training_of(
     corpus = corpus_of(parts[0], letters)
     at = position_of(read, model, corpus, run) if read else beginning(len(letters))
     if read:
-        trainer.restore(read)
+        trainer.restore(read.weights, read.states)
     return Training(
         model=model,
         corpus=corpus,
@@ -89,6 +90,7 @@ def training_of(
         trainer=trainer,
         device=Device("CPU", on_gpu=False),
         at=at,
+        is_new=read is None,
         origin=Origin(resumed=read),
         **rest,
     )
@@ -315,9 +317,7 @@ def test_a_training_stopped_after_any_step_and_resumed_equals_an_uninterrupted_o
     )
     trainer = Trainer(model, config, V, on_gpu=False)
     trainer.steps_per_call = 1
-    begin = Checkpoint(
-        0, model, LETTERS, trainer.model.arrays(), position={}, states=trainer.states()
-    )
+    begin = trainer.model.arrays(), trainer.states()
 
     def go_on(run: RunFolder, stop: int, read: Checkpoint | None = None) -> list[Any]:
         """Train until ``stop`` steps are done."""
@@ -338,7 +338,7 @@ def test_a_training_stopped_after_any_step_and_resumed_equals_an_uninterrupted_o
     count = sum(isinstance(report, StepReport) for report in whole)
     assert count == recipe.get("max_steps", 24)
     for stop in range(1, count):
-        trainer.restore(begin)
+        trainer.restore(*begin)
         with new_run(tmp_path / str(stop), overwrite=False) as run:
             first = go_on(run, stop)
         read = read_checkpoint(run.resume_path)
@@ -529,7 +529,7 @@ def test_a_training_continues_in_another_precision(first: str, then: str) -> Non
     before, after, reference = made(first), made(then), made("float32")
     train(before)
     weights, states = before.model.arrays(), before.states()
-    after.restore(Checkpoint(1, MODEL, Vocabulary("abcdefg"), weights, position={}, states=states))
+    after.restore(weights, states)
     assert all(map(np.array_equal, moments(before), moments(after)))
     assert int(after.optimizer.iterations) == 6
     train(reference)
@@ -596,8 +596,6 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
-from charlstm.run.weights import Checkpoint
-from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
 from charlstm.training.step import Trainer, dropout_key
 from charlstm.training.validation import validated
@@ -628,10 +626,7 @@ class Run:
         return losses
 
     def save(self):
-        return Checkpoint(
-            1, self.model, Vocabulary("abcdefg"), self.trainer.model.arrays(), position={},
-            states=self.trainer.states(),
-        )
+        return self.trainer.model.arrays(), self.trainer.states()
 
 def near(one, two, tolerance):
     for a, b in zip(one, two, strict=True):
@@ -643,7 +638,7 @@ def same(one, two, tolerance=1e-5):
     first = a.train(0, 20)
     near(first, b.train(0, 20), tolerance)
     assert first[0] - first[-1] > 0.01  # it learns
-    b.trainer.restore(a.save())
+    b.trainer.restore(*a.save())
     near(a.train(20, 40), b.train(20, 40), tolerance)
     near(a.trainer.model.arrays(), b.trainer.model.arrays(), 10 * tolerance)
     saved, other = a.trainer.states(), b.trainer.states()

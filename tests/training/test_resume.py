@@ -130,6 +130,27 @@ def test_a_finished_run_says_so_and_continues_with_more_epochs(whole: Path) -> N
     assert f"epochs = {EPOCHS + 1}\n" in (copy / "config.toml").read_text()
 
 
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "begun"])
+def test_of_four_simultaneous_starts_one_trains(exists: bool, words: Path) -> None:  # noqa: FBT001 - a parameter
+    """As ``srun`` starts them outside of a job step, or a script that forgets one is running."""
+    run = words.parent / "checkpoints/words"
+    if exists:
+        done = run_here(words.parent, "train", words, *SMALL, "--epochs", "1")
+        assert done.returncode == 0, done.stderr
+    options = [*SMALL, "--epochs", "200", "--save-minutes", "100", "--resume"]
+    processes = [start(words.parent, "train", words, *options) for _ in range(4)]
+    while not (run / "epoch-002.weights.h5").exists():
+        assert any(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    (winner,) = [process for process in processes if process.poll() is None]
+    for process in processes:
+        if process is not winner:
+            out, err = process.communicate()
+            assert (process.returncode, out) == (1, b"")
+            assert "checkpoints/words: another training is using it; " in lines_of(err)[-1]
+    interrupt(winner, signal.SIGTERM)
+
+
 def test_resume_refuses_other_options_and_another_text(whole: Path) -> None:
     folder = whole.parents[1]
     (folder / "other.txt").write_text(LONG_TEXT[::-1], "utf-8")

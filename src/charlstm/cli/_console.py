@@ -14,10 +14,11 @@ DELAY = 0.5  # seconds; a shorter task shows no bar
 
 
 class Console:
-    """Lines and progress bars on stderr; ``close`` removes the last bar."""
+    """Lines and progress bars on stderr, unless ``silent``; ``close`` removes the last bar."""
 
-    def __init__(self) -> None:
-        self.terminal = sys.stderr.isatty()
+    def __init__(self, *, silent: bool = False) -> None:
+        self.terminal = sys.stderr.isatty() and not silent
+        self._silent = silent
         self._bar: Any = None
         self._task = ""
         self._said = time.monotonic()
@@ -25,7 +26,8 @@ class Console:
     def say(self, line: str) -> None:
         """Print a line, in place of the bar if there is one."""
         self.close()
-        tell(line)
+        if not self._silent:
+            tell(line)
         self._said = time.monotonic()
 
     def seconds_since_line(self) -> float:

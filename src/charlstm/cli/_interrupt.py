@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Item = TypeVar("Item")
 
@@ -62,6 +62,13 @@ def stop_if_pressed() -> None:
     """Raise KeyboardInterrupt if a signal has arrived, in case its exception was lost."""
     if pressed():
         raise KeyboardInterrupt
+
+
+def stop() -> NoReturn:
+    """Raise KeyboardInterrupt, as after SIGTERM if this process has received no signal itself."""
+    global _received  # noqa: PLW0603 - a process has one such state
+    _received = _received or signal.SIGTERM
+    raise KeyboardInterrupt
 
 
 def interruptible(items: Iterable[Item]) -> Iterator[Item]:

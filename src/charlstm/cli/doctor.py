@@ -18,7 +18,7 @@ from charlstm.cli._options import json_option, options_of
 from charlstm.cli._versions import version_of
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
-from charlstm.hardware import named_cores, processor, usable_cores
+from charlstm.hardware import has_gpu_driver, named_cores, processor, usable_cores
 from charlstm.options import option, record_of
 from charlstm.version import __version__
 
@@ -67,9 +67,9 @@ def doctor(**values: Any) -> None:
         mend = "set TMPDIR to a writable folder" if no_folder else "reinstall it"
         raise CharlstmError(f"TensorFlow cannot be used: {facts['problem']}", mend)
     if config.require_gpu and not facts["gpus"]:
-        from charlstm.network.backend import NO_GPU
+        from charlstm.network.device import no_gpu
 
-        raise CharlstmError(*NO_GPU, option="require_gpu")
+        raise CharlstmError(*no_gpu(), option="require_gpu")
 
 
 def _software() -> dict[str, Any]:
@@ -96,6 +96,7 @@ def _computer() -> dict[str, Any]:
     return {
         "cores": usable_cores(),
         "processor": processor(),
+        "driver": has_gpu_driver(),
         "memory": page * os.sysconf("SC_PHYS_PAGES"),
         "runs": str(RUNS),
         "writable": writable,
@@ -106,17 +107,15 @@ def _computer() -> dict[str, Any]:
 def _device() -> dict[str, Any]:
     """Return the device that TensorFlow will use, or why it cannot be imported."""
     try:
-        from charlstm.network import backend
+        from charlstm.network.device import gpu_names, select_device
 
-        device = backend.select_device("auto")
+        device = select_device("auto")
     except Exception as error:  # noqa: BLE001 - any failure belongs in the report
         problem = " ".join(f"{type(error).__name__}: {error}".split())
         return {"problem": problem, "gpus": []}
-    gpus = backend.tf.config.list_physical_devices("GPU")
-    details = map(backend.tf.config.experimental.get_device_details, gpus)
     return {
         "problem": None,
-        "gpus": [gpu.get("device_name", "unknown") for gpu in details],
+        "gpus": gpu_names(),
         "device": device.name,
         "cudnn": device.on_gpu,
         "precision": ("float16" if device.on_gpu else "bfloat16" if device.bfloat16 else "float32"),
@@ -135,6 +134,8 @@ def _page(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "memory", f"{facts['memory'] / 1e9:,.1f} GB"
     if not facts["problem"]:
         yield "device", facts["device"]
+        if facts["driver"] and not facts["gpus"]:
+            yield "GPU", "NVIDIA's driver is installed; pip install 'charlstm[cuda]' for TensorFlow"
         yield (
             "LSTM",
             "cuDNN" if facts["cudnn"] else "charlstm's own kernel for CPUs; cuDNN needs a GPU",

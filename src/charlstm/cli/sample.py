@@ -99,7 +99,7 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     note = f"epoch {checkpoint.epoch} of {path}"
     tell(f"{note}, seed {seed}" if config.seed is None else note)
 
-    from charlstm.network.backend import memory_errors, select_device
+    from charlstm.network.device import memory_errors, select_device
 
     device = select_device(config.device)
     with memory_errors(f"{{samples}} (now {config.samples:,})"):

@@ -24,6 +24,7 @@ from charlstm.cli._options import (
     options_of,
 )
 from charlstm.cli._summary import epoch_line, needs, outcome, step_line, summary
+from charlstm.cluster import cluster_of
 from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
 from charlstm.errors import one_line, spelled
 from charlstm.version import __version__
@@ -84,13 +85,17 @@ def train(
     request = Request(text, typed, config, saved)
     if request.place.resume and request.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
-    with closing(Console()) as console:
+    cluster = cluster_of(os.environ)
+    with closing(Console(silent=not cluster.is_chief)) as console:
         console.say(f"charlstm {__version__}: {_doing(request)}")
+        if cluster.size > 1:
+            console.say(f"cluster: {cluster.size} workers, this is {cluster.named(cluster.index)}")
         hooks = Hooks(_interrupt.pressed, console.advancing("encoding", "B"))
         with start(request, hooks) as training:
             _show(training, request, console)
-            best = training.run_folder.choose("best")
-    sys.stdout.buffer.write(os.fsencode(best) + b"\n")  # a path is bytes
+            best = training.run_folder.choose("best") if cluster.is_chief else None
+    if best is not None:
+        sys.stdout.buffer.write(os.fsencode(best) + b"\n")  # a path is bytes
 
 
 def _doing(request: Request) -> str:
@@ -113,7 +118,8 @@ def _show(training: Training, request: Request, console: Console) -> None:
     unfinished = training.finished is None
     for line in (*summary(training), *(needs(training) if unfinished else ())):
         console.say(line)
-    view = _View(training, console, request.place.sample_every)
+    samples = request.place.sample_every if training.device.cluster.is_chief else 0
+    view = _View(training, console, samples)
     for report in training.run():
         _interrupt.defer()  # from here on, a signal means: save, then stop
         match report:
@@ -137,7 +143,7 @@ def _end(
     config = training.config
     if ended.reason == "stopped":
         console.say(f"saved; continue with: {_again(request)}")
-        raise KeyboardInterrupt
+        _interrupt.stop()
     if not begun and ended.reason == "max_steps":
         console.say(
             f"already finished: --max-steps {config.max_steps} is reached; to train further, start "

@@ -12,7 +12,7 @@ from charlstm.export.check import CHARACTERS, check, model_nats, prime_of, step_
 from charlstm.export.destination import FOLDERS, format_module, importing, is_pattern, placing
 from charlstm.export.request import Exported, ExportRequest, Loss, Progress
 from charlstm.files import write_errors
-from charlstm.network.backend import select_device
+from charlstm.network.device import select_device
 from charlstm.run.weights import Checkpoint
 
 Text = tuple[NDArray[Any], str]  # ids, and a note on skipped characters

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from charlstm import files, folders
 from charlstm.errors import CharlstmError
 from charlstm.files import write_errors
 from charlstm.run.folder import CHOOSE_ANOTHER, LOCK, OUR_FILES, RunFolder
+from charlstm.run.weights import Checkpoint
 
 TEMPORARY = re.compile(files.TEMPORARY)  # left behind by a killed process
 PART = ".part"  # subfolder for an unfinished run, if its folder exists already
@@ -31,6 +33,20 @@ Tell = Callable[[str], object]
 
 def _unheard(_: str) -> None:
     pass
+
+
+class FollowingRun(RunFolder):
+    """The folder of a worker that is not the chief: it has a history, but no weights."""
+
+    def write_epoch(self, checkpoint: Checkpoint) -> Path:
+        """Write nothing: the chief does."""
+        return self.epoch_path(checkpoint.epoch)
+
+    def write_resume(self, checkpoint: Checkpoint) -> None:
+        """Write nothing: the chief does."""
+
+    def keep_newest(self, count: int) -> None:
+        """Remove nothing: there are no weights."""
 
 
 class NewRun(RunFolder):
@@ -82,20 +98,28 @@ def new_run(place: Path, *, overwrite: bool, tell: Tell = _unheard) -> Iterator[
         with write_errors(place, CHOOSE_ANOTHER):
             run = NewRun(place, overwrite=overwrite)
         check_place(place, overwrite=overwrite)
+        part = run.path
         if run.inside:
             stack.enter_context(_locked(run.replaced.path, place, tell))
-        elif run.path.is_dir():  # left by a killed training, or used by a running one
-            with _locked(run.path, place, tell):
-                pass
-        part = run.path
-        shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
+        elif part.is_dir():  # left by a killed training, or used by a running one
+            with _locked(part, place, tell):
+                shutil.rmtree(part, ignore_errors=True)
         parents = [folder for folder in part.parents if not folder.exists()]
-        stack.callback(_remove, part, parents)
+        stack.callback(_remove_empty, parents)
         with write_errors(place, CHOOSE_ANOTHER):
-            part.mkdir(parents=True)
-            folders.check_usable(part)
+            try:
+                part.mkdir(parents=True)
+            except FileExistsError:
+                if not part.is_dir():
+                    raise
+                raise _in_use(place) from None
         if not run.inside:
             stack.enter_context(_locked(part, place, tell))
+        # Only now: before, the folder could be that of another training that has just begun.
+        stack.callback(shutil.rmtree, part, ignore_errors=True)
+        with write_errors(place, CHOOSE_ANOTHER):
+            folders.check_usable(part)
         yield run
 
 
@@ -112,6 +136,15 @@ def old_run(place: Path, tell: Tell = _unheard) -> Iterator[RunFolder]:
                     path.unlink()
             folders.check_usable(place)
         yield RunFolder(place)
+
+
+@contextlib.contextmanager
+def following_run(history: str) -> Iterator[FollowingRun]:
+    """Create a temporary folder for a worker that is not the chief, with the chief's history."""
+    with tempfile.TemporaryDirectory(prefix="charlstm-") as folder:
+        run = FollowingRun(Path(folder))
+        files.replace_file(run.history_path, history.encode())
+        yield run
 
 
 def recover_run(place: Path) -> None:
@@ -147,12 +180,18 @@ def check_place(place: Path, *, overwrite: bool) -> list[str]:
     return names
 
 
-def _remove(part: Path, parents: list[Path]) -> None:
-    """Remove an unfinished run folder, if it still exists, and the parents created for it."""
-    shutil.rmtree(part, ignore_errors=True)
+def _remove_empty(parents: list[Path]) -> None:
+    """Remove folders, from the innermost, unless they are in use."""
     for folder in parents:
-        with contextlib.suppress(OSError):  # not empty: keep it
+        with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def _in_use(place: Path) -> CharlstmError:
+    return CharlstmError(
+        f"{place}: another training is using it",
+        f"wait until it has ended, or {CHOOSE_ANOTHER}",
+    )
 
 
 @contextlib.contextmanager
@@ -167,15 +206,16 @@ def _locked(folder: Path, place: Path, tell: Tell) -> Iterator[None]:
     lock = folder / LOCK
     with write_errors(place, CHOOSE_ANOTHER):
         made = not lock.exists()
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # another training has just removed the folder
+            raise _in_use(place) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CharlstmError(
-                f"{place}: another training is using it",
-                f"wait until it has ended, or {CHOOSE_ANOTHER}",
-            ) from None
+            made = False  # it is the other training's
+            raise _in_use(place) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

@@ -16,12 +16,17 @@ def start(request: Request, hooks: Hooks = Hooks()) -> Training:  # noqa: B008 -
     Raises CharlstmError if the options, the text, the folder or the device cannot be used.
     """
     import contextlib
+    import os
 
+    from charlstm.cluster import cluster_of
+    from charlstm.training.joining import join
     from charlstm.training.preparation import Preparation
 
     resources = contextlib.ExitStack()
     try:
-        return Preparation(request, hooks, resources).training()
+        preparation = Preparation(request, hooks, resources, cluster_of(os.environ))
+        alone = preparation.cluster.size == 1
+        return preparation.assembled(preparation.plan() if alone else join(preparation))
     except BaseException:
         resources.close()
         raise

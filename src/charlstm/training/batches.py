@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from charlstm.network.backend import tf
+from charlstm.network.workers import Workers
 from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 
@@ -14,16 +15,17 @@ def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> 
     """Return a dataset with one element per call and replica, made ``ahead`` calls in advance.
 
     ``calls`` are the steps of each call. An element has the replica's rows of the K windows of a
-    call: (K, B / replicas, T + 1). The strategy deals the elements out in turn, so each row reaches
-    the replica of its lane.
+    call: (K, B / replicas, T + 1). The strategy deals the elements out in turn to the replicas of
+    this worker, so each row reaches the replica of its lane.
     """
-    replicas = strategy.num_replicas_in_sync
-    rows = windows.batch_size // replicas
+    replicas, workers = strategy.num_replicas_in_sync, Workers(strategy)
+    rows, every = windows.batch_size // replicas, windows.batch_size // workers.count
+    first = workers.index * every
 
     def pieces() -> Iterator[Ids]:
         for call in calls:
             stacked = np.stack([windows.window(step) for step in call])
-            for start in range(0, windows.batch_size, rows):
+            for start in range(first, first + every, rows):
                 yield stacked[:, start : start + rows]
 
     signature = tf.TensorSpec((None, rows, windows.sequence_length + 1), windows.ids.dtype)
@@ -34,7 +36,7 @@ def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> 
     return strategy.distribute_datasets_from_function(
         lambda _: (
             tf.data.Dataset.from_generator(pieces, output_signature=signature)
-            .prefetch(ahead * replicas)
+            .prefetch(ahead * replicas // workers.count)
             .with_options(options)
         )
     )

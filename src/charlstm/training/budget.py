@@ -12,13 +12,13 @@ from charlstm.architecture import parameters
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.evaluation import default_lanes
-from charlstm.network.backend import Device, tf
+from charlstm.network.device import Device
 from charlstm.text.encoding import Corpus
 from charlstm.text.source import Ids
-from charlstm.text.windows import Windows
 from charlstm.training.corpus import divided
+from charlstm.training.pace import CALLS_BEFORE, seconds_per_step
 from charlstm.training.settings import Settings
-from charlstm.training.step import Trainer, device_errors, dropout_key, make_trainer
+from charlstm.training.step import Trainer, device_errors, make_trainer
 from charlstm.training.validation import validated
 
 
@@ -52,7 +52,6 @@ FIRST = 2e12  # budget whose width is measured first: steps of a wide one could 
 # Share of the time in which steps are measured, and its limits in seconds: the longer, the less a
 # moment counts in which the computer does something else.
 MEASURED, SHORTEST, LONGEST = 0.03, 2.0, 10.0
-CALLS_BEFORE = 3  # calls that are not measured: the first ones are slower
 WINDOWS = 8  # for validation
 
 # Seconds for the picture, the sample and the files of an epoch, and once for the first sample and
@@ -160,25 +159,10 @@ def _measured(end: float, settings: Settings, corpus: Corpus, device: Device) ->
     windows, validation = divided(corpus, config)
     trainer = make_trainer(settings.model, config, len(corpus.vocabulary), device)
     with device_errors(config):
-        _run(trainer, windows, calls=CALLS_BEFORE)
+        seconds_per_step(trainer, windows, calls=CALLS_BEFORE)
         build = monotonic() - began
-        step = _run(trainer, windows, seconds=seconds)
+        step = seconds_per_step(trainer, windows, seconds=seconds)
         return Pace(build, step, _validate(trainer, validation) if len(validation) else 0.0)
-
-
-def _run(trainer: Trainer, windows: Windows, *, calls: int = 1, seconds: float = 0.0) -> float:
-    """Repeat the first steps, without learning from them; return the seconds per step."""
-    call = trainer.calls(0, windows.steps)[0]
-    element = next(iter(trainer.dataset(windows, [call])))
-    rates, key = tf.zeros(len(call)), tf.constant(dropout_key(1, 1, 1), tf.int64)
-    start, done, before = monotonic(), 0, None
-    while done < calls or monotonic() - start < seconds:
-        losses = trainer.advance(element, rates, key)
-        if before is not None:
-            before.numpy()  # as in a training, the next call is already made
-        before, done = losses, done + 1
-    losses.numpy()
-    return (monotonic() - start) / (done * len(call))
 
 
 def _validate(trainer: Trainer, validation: Ids) -> float:

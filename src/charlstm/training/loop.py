@@ -13,29 +13,40 @@ from typing import Any, Self
 
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
-from charlstm.network.backend import Device, tf
+from charlstm.errors import CharlstmError
+from charlstm.network.backend import tf
+from charlstm.network.device import Device
+from charlstm.network.workers import lost_workers
 from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import Corpus
 from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 from charlstm.training.advice import advice
 from charlstm.training.clock import Clock
+from charlstm.training.pace import compared
 from charlstm.training.position import Position, Reason, finished
 from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
 from charlstm.training.saving import Saving, not_finite
 from charlstm.training.schedule import Schedule
-from charlstm.training.step import CALLS_IN_FLIGHT, Trainer, device_errors, dropout_key
+from charlstm.training.step import (
+    CALLS_IN_FLIGHT,
+    Trainer,
+    device_errors,
+    dropout_key,
+    make_trainer,
+)
 from charlstm.training.validation import validated
 from charlstm.training.views import Views
+from charlstm.training.wishes import Wishes
 
 
 @dataclass(frozen=True)
 class Training:
     """A training that is ready to run: model, text, run folder, device and starting position.
 
-    ``at`` is the starting position; the trainer already has its weights and states. ``stopped``
-    returns True when the training should save and end. ``notes`` are shown to the user first.
-    ``close`` releases ``resources``.
+    ``at`` is the starting position; the trainer already has its weights and states. ``is_new``:
+    nothing has been saved yet. ``stopped`` returns True when the training should save and end.
+    ``notes`` are shown to the user first. ``close`` releases ``resources``.
     """
 
     model: ModelConfig
@@ -46,6 +57,7 @@ class Training:
     trainer: Trainer
     device: Device
     at: Position
+    is_new: bool
     origin: Origin
     views: Views | None = None
     stopped: Callable[[], bool] = lambda: False
@@ -69,9 +81,23 @@ class Training:
         trace. The resume file is written before the first step of a new run, every
         ``save_minutes``, after each epoch, and when ``stopped`` returns True.
 
-        Raises CharlstmError if the loss is not finite or the device runs out of memory.
+        Raises CharlstmError if the loss is not finite, the device runs out of memory, or another
+        worker of the cluster ends.
         """
-        yield from _train(self)
+        with lost_workers(self.device.cluster):
+            reports = _train(self)
+            if self.is_new and self.device.replicas > 1 and self.device.cluster.is_chief:
+                reports = self._compared(reports)
+            yield from reports
+
+    def _compared(self, reports: Iterator[Report]) -> Iterator[Report]:
+        """Yield the reports, and a note on whether several replicas pay, if one can be measured."""
+        alone = replace(self.device, replicas=1, strategy=tf.distribute.get_strategy())
+        try:
+            trainer = make_trainer(self.model, self.config, len(self.corpus.vocabulary), alone)
+        except CharlstmError:  # too little memory
+            return reports
+        return compared(reports, self.trainer, self.windows, trainer)
 
     def close(self) -> None:
         """Release the run folder; a new one without a finished step is removed."""
@@ -94,34 +120,40 @@ def _stop_if(stopped: Callable[[], bool]) -> None:
 
 
 def _train(training: Training) -> Iterator[Report]:
-    trainer, run, at = training.trainer, training.run_folder, training.at
+    trainer, run = training.trainer, training.run_folder
     yield from map(Note, training.notes)
-    saving = Saving(trainer, training.model, training.corpus, run)
-    clock = Clock(at.seconds)
-    steps_of_epoch = training.windows.steps
+    saving = Saving(trainer, training.model, training.corpus, run, training.stopped)
+    clock = Clock(training.at.seconds)
     if training.finished is None:
         with device_errors(training.config):
             trainer.trace(training.windows)
-        if training.origin.resumed:
-            run.cut_history(at.history_bytes)
+        if training.is_new:
+            saving.save(training.at)
         else:
-            saving.save(at)
-    while not (reason := finished(at, training.config, steps_of_epoch, run)):
-        steps = steps_of_epoch
-        if training.config.max_steps:
-            steps = min(steps, training.config.max_steps - (at.epoch - 1) * steps)
+            run.cut_history(training.at.history_bytes)
+    reason = yield from _epochs(training, saving, clock)
+    if training.views:
+        yield from map(Note, training.views.at_end())
+    yield Ended(reason)
+
+
+def _epochs(training: Training, saving: Saving, clock: Clock) -> Generator[Report, None, Reason]:
+    """Run the epochs that are left; return why the training ended."""
+    at, run, windows = training.at, training.run_folder, training.windows
+    while not (reason := finished(at, training.config, windows.steps, run)):
+        if saving.wishes.told_to_stop:
+            return "stopped"
+        steps = _steps_in(at.epoch, windows.steps, training.config)
         started, before = clock.seconds(), at.step
         at = yield from _run_steps(training, saving, at, steps, clock)
         if at.step < steps:
-            reason = "stopped"
-            break
-        time = clock.record((steps - before) * training.windows.step_size, started)
+            return "stopped"
+        time = clock.record((steps - before) * windows.step_size, started)
         try:
             report = _finish_epoch(training, saving, at.epoch, at.total / steps, time)
         except _Stopped:
             saving.save(replace(at, seconds=clock.seconds()))
-            reason = "stopped"
-            break
+            return "stopped"
         at = replace(at, epoch=at.epoch + 1, step=0, total=0.0, seconds=clock.seconds())
         saving.save(at)
         if training.config.keep:
@@ -130,9 +162,12 @@ def _train(training: Training) -> Iterator[Report]:
         yield from advice(run.finished_epochs(), len(training.corpus.vocabulary))
         if training.views:
             yield from map(Note, training.views.after_epoch())
-    if training.views:
-        yield from map(Note, training.views.at_end())
-    yield Ended(reason)
+    return reason
+
+
+def _steps_in(epoch: int, steps: int, config: TrainConfig) -> int:
+    """Return how many of an epoch's ``steps`` are made, as limited by ``max_steps``."""
+    return min(steps, config.max_steps - (epoch - 1) * steps) if config.max_steps else steps
 
 
 def _run_steps(
@@ -143,7 +178,7 @@ def _run_steps(
     logged, before = clock.seconds(), at.step
     if at.step == 0:
         training.trainer.reset_state()
-    for step, loss, exact in _losses(training, saving, at, steps):
+    for step, loss, exact in _losses(training, saving.wishes, at, steps):
         if not math.isfinite(loss):
             raise not_finite(at.epoch, step)
         if at.epoch == step == 1:
@@ -160,15 +195,15 @@ def _run_steps(
         yield StepReport(at.epoch, step, steps, loss, smooth_loss)
         if step % log_every == 0 and training.views:
             yield from map(Note, training.views.after_step())
-        if exact and (saving.due() or training.stopped()):
+        if exact and saving.wishes.save:
             saving.save(replace(at, seconds=clock.seconds()))
-            if training.stopped():
+            if saving.wishes.stop:
                 break
     return at
 
 
 def _losses(
-    training: Training, saving: Saving, at: Position, steps: int
+    training: Training, wishes: Wishes, at: Position, steps: int
 ) -> Iterator[tuple[int, float, bool]]:
     """Run an epoch from ``at`` until step ``steps``.
 
@@ -178,7 +213,7 @@ def _losses(
     training should save or stop.
     """
     trainer, windows = training.trainer, training.windows
-    pending: deque[tuple[int, Any]] = deque()
+    pending: deque[tuple[int, Any, Any]] = deque()
     schedule = Schedule(trainer.config, windows.steps)
     calls = trainer.calls(at.step, steps)
     elements = iter(trainer.dataset(windows, calls))
@@ -186,12 +221,14 @@ def _losses(
         rates = tf.constant([schedule.rate(at.epoch, step + 1) for step in call], tf.float32)
         key = tf.constant(dropout_key(trainer.config.seed, at.epoch, call.start + 1), tf.int64)
         with device_errors(trainer.config):
-            pending.append((call.start + 1, trainer.advance(next(elements), rates, key)))
-        wait = call in {calls[0], calls[-1]} or saving.due() or training.stopped()
+            losses = trainer.advance(next(elements), rates, key)
+            pending.append((call.start + 1, losses, wishes.tell()))
+        wait = call in {calls[0], calls[-1]} or wishes.save
         while len(pending) > (0 if wait else CALLS_IN_FLIGHT):
-            first, losses = pending.popleft()
+            first, losses, told = pending.popleft()
             with device_errors(trainer.config):
                 values = losses.numpy().tolist()
+                wishes.hear(told)
             for i, value in enumerate(values):
                 yield first + i, value, not pending and i == len(values) - 1
 
@@ -200,7 +237,9 @@ def _finish_epoch(
     training: Training, saving: Saving, epoch: int, train_loss: float, time: dict[str, Any]
 ) -> EpochReport:
     """Validate, write the epoch file, then append the epoch to the history."""
-    tick = partial(_stop_if, training.stopped)
+    # The workers of a cluster stop together, after the epoch.
+    stopped = training.stopped if training.device.cluster.size == 1 else lambda: False
+    tick = partial(_stop_if, stopped)
     weights, valid_loss = validated(training.trainer, training.validation, tick=tick)
     losses = {"train_loss": train_loss, "valid_loss": valid_loss}
     path = saving.save_epoch(epoch, weights, losses, time)

@@ -27,7 +27,8 @@ def memory(training: Training) -> int:
     model, on_gpu = training.model, training.device.on_gpu
     # Floats kept per character for the backward pass: measured.
     numbers = model.layers * model.units * (2 * model.kind.gates + 4)
-    groups = training.config.accumulate * (training.device.replicas if on_gpu else 1)
+    device = training.device
+    groups = training.config.accumulate * (device.replicas if on_gpu else device.cluster.size)
     characters = training.windows.step_size // groups
     step = 4 * characters * (numbers + 2 * len(training.corpus.vocabulary))
     if on_gpu:

@@ -7,17 +7,20 @@ see errors at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from charlstm.architecture import ModelConfig
+from charlstm.cluster import Cluster
 from charlstm.config import DEMO, TrainConfig, preset_for
 from charlstm.errors import CharlstmError
-from charlstm.options import to_toml
+from charlstm.options import options, to_toml
+from charlstm.rendezvous import meet
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
@@ -43,23 +46,45 @@ from charlstm.training.settings import (
 )
 
 if TYPE_CHECKING:
-    from charlstm.network.backend import Device
+    from charlstm.architecture import Weights
+    from charlstm.network.device import Device
     from charlstm.run.description import Description
+    from charlstm.run.weights import Array
     from charlstm.training.loop import Training
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a training needs to be built: all is decided and checked.
+
+    It begins at ``at`` with these ``weights``, or else with those of the seed, and ``states``, or
+    else with zeros and a new optimizer.
+    """
+
+    settings: Settings
+    device: Device
+    corpus: Corpus
+    run: RunFolder
+    at: Position
+    origin: Origin
+    weights: Weights[Array] | None = None
+    states: Mapping[str, Array] | None = None
+    is_new: bool = field(kw_only=True)  # nothing has been saved yet
+
+
+@dataclass(frozen=True, eq=False)
 class Preparation:
-    """The steps that turn a request into a training, and the data that they share."""
+    """The steps that turn a request into a plan, and the data that they share."""
 
     request: Request
     hooks: Hooks
     resources: contextlib.ExitStack
+    cluster: Cluster
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=monotonic)
 
-    def training(self) -> Training:
-        """Return the training: resumed if that is asked for and there is a run, or else new."""
+    def plan(self) -> Plan:
+        """Return the plan: to resume if that is asked for and there is a run, or else to begin."""
         place = self.request.place
         if place.resume and place.overwrite:
             raise CharlstmError("a run is resumed or replaced, not both", option="overwrite")
@@ -73,7 +98,7 @@ class Preparation:
         run = RunFolder(self.request.folder)
         return self._resume(run) if place.resume and run.exists() else self._begin()
 
-    def _begin(self) -> Training:
+    def _begin(self) -> Plan:
         request, base = self.request, None
         preset = DEMO if request.text is None and not request.config else None
         settings = new_settings(request, preset=preset)
@@ -81,13 +106,13 @@ class Preparation:
             _, base = load_checkpoint(settings.config.init_from)
             # Check the architecture before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
-        text = self._open()
+        text = self.open()
         self._refuse_run_of_another_text(text)
         overwrite, tell = request.place.overwrite, self.notes.append
         claim = new_run(request.folder, overwrite=overwrite, tell=tell)
         run = self.resources.enter_context(claim)
         extra = base.vocabulary.characters if base else ""
-        corpus = corpus_of_new_run(text, run, extra, self._advance(text))
+        corpus = corpus_of_new_run(text, run, extra, self.advance(text))
         if line_end_note(corpus):
             self.notes.append(f"{text.name}: {line_end_note(corpus)}")
         if not preset and not request.config:
@@ -100,77 +125,100 @@ class Preparation:
 
         described = base.described() if base else None
         origin = Origin(request.config, preset, described, minutes=minutes)
+        device, settings = self._on_device(settings, corpus)
         at = beginning(len(corpus.vocabulary))
-        training = self._assembled(settings, corpus, run, at=at, origin=origin)
-        if base:
-            training.trainer.model.set_arrays(fit(base, corpus.vocabulary))
-        return training
+        weights = fit(base, corpus.vocabulary) if base else None
+        return Plan(settings, device, corpus, run, at, origin, weights, is_new=True)
 
-    def _resume(self, run: RunFolder) -> Training:
+    def _resume(self, run: RunFolder) -> Plan:
         settings = resumed_settings(self.request, run)
-        text = self._open()
+        text = self.open()
         run = self.resources.enter_context(old_run(self.request.folder, self.notes.append))
-        corpus = corpus_of_old_run(text, run, self._advance(text))
+        corpus = corpus_of_old_run(text, run, self.advance(text))
 
         checkpoint, damage = run.last_state()
         at = position_of(checkpoint, settings.model, corpus, run)
         origin = Origin(resumed=checkpoint.described(), damage=damage)
-        training = self._assembled(settings, corpus, run, at=at, origin=origin)
-        training.trainer.restore(checkpoint)
-        return training
+        device, settings = self._on_device(settings, corpus, origin.resumed)
+        states = None if checkpoint.position is None else checkpoint.states
+        weights = checkpoint.weights
+        return Plan(settings, device, corpus, run, at, origin, weights, states, is_new=False)
 
     def _in_time(self, settings: Settings, corpus: Corpus, minutes: float) -> Settings:
         """Return settings for a training that ends in so many minutes after the command began."""
         from charlstm.training.budget import in_time
 
-        device, config = self._on_device(settings.config)
-        settings = replace(settings, config=config)
-        fixed = {*self.request.given, *(["units"] if config.init_from else [])}
-        if config.accumulate * device.replicas > 1:
+        device, settings = self._on_device(settings, corpus)
+        fixed = {*self.request.given, *(["units"] if settings.config.init_from else [])}
+        if settings.config.accumulate * device.replicas > 1:
             fixed.add("batch_size")  # other sizes might not split into equal groups
         return in_time(self.began + 60 * minutes, settings, corpus, device, fixed=fixed)
 
-    def _on_device(
-        self, config: TrainConfig, resumed: Description | None = None
-    ) -> tuple[Device, TrainConfig]:
-        """Select the device; return it, and the options with the precision that it computes in."""
-        from charlstm.network.backend import choose_precision, select_device
+    @cached_property
+    def device(self) -> Device:
+        """The device, selected when it is first needed; that is where workers meet."""
+        from charlstm.network.device import select_device
 
         place = self.request.place
-        device = select_device(place.device, place.replicas)
+        if self.cluster.size == 1:
+            return select_device(place.device, place.replicas)
+        return select_device(place.device, place.replicas, self.cluster, self._meet)
+
+    def _meet(self, devices: str) -> None:
+        """Wait for the other workers, and compare versions, devices and options with theirs."""
+        from charlstm.training.clock import versions
+
+        found, given, place = versions(), self.request.given, self.request.place
+        brought = {name: found[name] for name in ("charlstm", "tensorflow", "keras")}
+        shared = {item.name for item in options(ModelConfig, TrainConfig)}
+        brought |= {"devices": devices, **{n: v for n, v in given.items() if n in shared}}
+        meet(self.cluster, brought, place.start_timeout)
+
+    def _on_device(
+        self, settings: Settings, corpus: Corpus, resumed: Description | None = None
+    ) -> tuple[Device, Settings]:
+        """Select the device; return it, and the settings with what depends on it and on the text.
+
+        That is the precision, and the weight decay of each step.
+        """
+        from charlstm.network.device import choose_precision
+        from charlstm.training.optimizer import with_weight_decay
+
+        device, config = self.device, settings.config
         check_groups(config, device.replicas)
         saved = resumed.training.get("precision", "float32") if resumed else None
         precision = choose_precision(config.precision, device, saved=saved)
-        return device, replace(config, precision=precision)
+        windows, _ = divided(corpus, config)
+        config = with_weight_decay(replace(config, precision=precision), windows.steps)
+        return device, replace(settings, config=config)
 
-    def _assembled(
-        self, settings: Settings, corpus: Corpus, run: RunFolder, *, at: Position, origin: Origin
-    ) -> Training:
-        """Select the device, and build the training on it."""
+    def assembled(self, plan: Plan) -> Training:
+        """Return the training of a plan."""
         from charlstm.training.loop import Training
-        from charlstm.training.optimizer import with_weight_decay
         from charlstm.training.step import make_trainer
         from charlstm.training.tensorboard import Events
         from charlstm.training.views import Views
 
-        model, config, place = settings.model, settings.config, self.request.place
-        windows, validation = divided(corpus, config)
-        device, config = self._on_device(config, origin.resumed)
-        config = with_weight_decay(config, windows.steps)
-        if not finished(at, config, windows.steps, run):
+        model, config, run = plan.settings.model, plan.settings.config, plan.run
+        windows, validation = divided(plan.corpus, config)
+        if not finished(plan.at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
-        events = Events(run, windows.steps, config.max_steps) if place.tensorboard else None
+        tensorboard = self.request.place.tensorboard
+        events = Events(run, windows.steps, config.max_steps) if tensorboard else None
+        trainer = make_trainer(model, config, len(plan.corpus.vocabulary), plan.device)
+        trainer.restore(plan.weights, plan.states)
         return Training(
             model=model,
-            corpus=corpus,
+            corpus=plan.corpus,
             windows=windows,
             validation=validation,
             run_folder=run,
-            trainer=make_trainer(model, config, len(corpus.vocabulary), device),
-            device=device,
-            at=at,
-            origin=origin,
-            views=Views(run, events),
+            trainer=trainer,
+            device=plan.device,
+            at=plan.at,
+            is_new=plan.is_new,
+            origin=plan.origin,
+            views=Views(run, events) if self.cluster.is_chief else None,
             stopped=self.hooks.stopped,
             notes=tuple(self.notes),
             resources=self.resources,
@@ -192,8 +240,10 @@ class Preparation:
                 "choose another folder with {run}, or replace it with {overwrite}",
             )
 
-    def _open(self) -> Text:
+    def open(self) -> Text:
+        """Open the text."""
         return demo_text() if self.request.text is None else open_text(self.request.text)
 
-    def _advance(self, text: Text) -> Callable[[int], object]:
+    def advance(self, text: Text) -> Callable[[int], object]:
+        """Return what to call with the number of bytes just read from a text."""
         return partial(self.hooks.encoding, 2 * text.stamp()[0])  # the text is read twice

@@ -1,5 +1,6 @@
 """Save a training: its resume file when a save is due, and the weights of each epoch."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -15,19 +16,26 @@ from charlstm.text.encoding import Corpus
 from charlstm.training.clock import versions
 from charlstm.training.position import TEXT, Position
 from charlstm.training.step import Trainer
+from charlstm.training.wishes import Wishes
 
 
 class Saving:
     """Writes the resume file and the epoch files, and knows when a save is due."""
 
     def __init__(
-        self, trainer: Trainer, model: ModelConfig, corpus: Corpus, run: RunFolder
+        self,
+        trainer: Trainer,
+        model: ModelConfig,
+        corpus: Corpus,
+        run: RunFolder,
+        stopped: Callable[[], bool],
     ) -> None:
         self._trainer = trainer
         self._model = model
         self._corpus = corpus
         self._run = run
         self._saved = monotonic()
+        self.wishes = Wishes(trainer.workers, self.due, stopped)
 
     def due(self) -> bool:
         """Tell whether ``save_minutes`` have passed since the last save."""

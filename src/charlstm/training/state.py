@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError
 from charlstm.network.backend import keras, tf
 from charlstm.network.model import CharacterModel
+from charlstm.network.workers import Workers
 from charlstm.training.average import Average
 
 OPTIMIZER = "optimizer/"  # prefix of the names of the optimizer's arrays
@@ -61,11 +62,12 @@ class State:
     Create it in the scope of the strategy.
     """
 
-    def __init__(self, lanes: Lanes, optimizer: Any, average: Average) -> None:
+    def __init__(self, lanes: Lanes, optimizer: Any, average: Average, workers: Workers) -> None:
         self._lanes = {f"lstm/{i}": variable for i, variable in enumerate(lanes.variables)}
         self._others = {f"{OPTIMIZER}{i}": v for i, v in enumerate(optimizer.variables)}
         self._others |= {f"average/{i}": v for i, v in enumerate(average.variables)}
         self._optimizer = optimizer
+        self._workers = workers
         self._strategy = tf.distribute.get_strategy()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -77,33 +79,47 @@ class State:
         """Return the size of all arrays in bytes."""
         lanes = sum(map(_bytes, self._lanes.values()))
         others = sum(map(_bytes, self._others.values()))
-        return int(self._strategy.num_replicas_in_sync * lanes + others)
+        return int(self._replicas * lanes + others)
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Set all arrays; their precision and the groups of lanes may have changed.
 
-        Raises CharlstmError if they belong to another model or optimizer.
+        Of several workers, only the chief needs to know them. Raises CharlstmError if they belong
+        to another model or optimizer.
         """
+        own = self.arrays()
+        if self._workers.index:
+            arrays = own
         arrays = with_loss_scaling(arrays, self._optimizer)
-        if _kinds(arrays) != _kinds(self.arrays()):
+        if _kinds(arrays) != _kinds(own):
             raise CharlstmError(
                 "the saved state belongs to another model or optimizer",
                 "start again with {overwrite}",
             )
         for name, variable in self._lanes.items():
             replicas = self._of_replicas(variable)
-            for own, part in zip(replicas, np.split(arrays[name], len(replicas)), strict=True):
-                own.assign(part.reshape(own.shape))
+            parts = np.split(self._workers.of_chief(arrays[name]), self._replicas)
+            first = self._workers.index * len(replicas)
+            for replica, part in zip(replicas, parts[first:], strict=False):
+                replica.assign(part.reshape(replica.shape))
         for name, variable in self._others.items():
-            variable.assign(arrays[name])
+            variable.assign(self._workers.of_chief(arrays[name]))
+
+    @property
+    def _replicas(self) -> int:
+        return int(self._strategy.num_replicas_in_sync)
 
     def _of_replicas(self, variable: Any) -> Any:
-        """Return the variable of each replica, in the order of the lanes."""
+        """Return the variable of each replica of this worker, in the order of the lanes."""
         return self._strategy.experimental_local_results(variable.value)
 
     def _joined(self, variable: Any) -> NDArray[np.float32]:
-        parts = [own.numpy() for own in self._of_replicas(variable)]
-        return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+        replicas = self._of_replicas(variable)
+        parts = [np.zeros(variable.shape, np.float32)] * self._replicas
+        first = self._workers.index * len(replicas)
+        parts[first : first + len(replicas)] = [replica.numpy() for replica in replicas]
+        joined = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+        return self._workers.total(joined)
 
 
 def _bytes(variable: Any) -> int:

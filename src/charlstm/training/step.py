@@ -5,19 +5,20 @@ Knows no run, no epoch and no file.
 
 import contextlib
 import math
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from numpy.typing import NDArray
-
-from charlstm.architecture import ModelConfig, parameters
+from charlstm.architecture import ModelConfig, Weights, parameters
 from charlstm.config import TrainConfig
 from charlstm.evaluation import nats
-from charlstm.network.backend import Device, memory_errors, strategy_for, tf
+from charlstm.network.backend import tf
+from charlstm.network.device import Device, memory_errors
 from charlstm.network.initializers import initial_weights
 from charlstm.network.model import CharacterModel, build_model
-from charlstm.run.weights import Checkpoint
+from charlstm.network.workers import Workers
+from charlstm.run.weights import Array
 from charlstm.text.windows import Windows
 from charlstm.training.average import Average
 from charlstm.training.batches import batches
@@ -44,6 +45,7 @@ class Trainer:
         self.config = config
         self.strategy = tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
+        self.workers = Workers(self.strategy)
         build = partial(
             build_model,
             model_config,
@@ -63,17 +65,15 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
             self._average = Average(self.model.trainable_variables, config.average)
             self._lanes = Lanes(self.model, config.accumulate)
-            self._state = State(self._lanes, self.optimizer, self._average)
+            self._state = State(self._lanes, self.optimizer, self._average, self.workers)
         # Per character, a weight costs a multiplication and an addition forward, and twice that
         # backward: for the gradient of its input and for its own.
-        characters = config.batch_size * config.sequence_length
-        flop = 6 * parameters(model_config, vocab_size) * characters
+        flop = 6 * parameters(model_config, vocab_size) * config.batch_size * config.sequence_length
         enough = math.ceil(CALL_FLOP["gpu" if on_gpu else "cpu"] / flop)
         self.steps_per_call = min(enough, MOST_STEPS_PER_CALL)
         self.advance = tf.function(self._advance, autograph=False)
-        self._needs_whole_gradients = bool(
-            config.clip_value or config.clip_norm or config.precision == "float16"
-        )
+        whole = config.clip_value or config.clip_norm or config.precision == "float16"
+        self._needs_whole_gradients = bool(whole)
         # On one CPU, XLA halves the time of the optimizer: it passes over the weights only once.
         self._update = self._change_weights
         if self.replicas == 1 and not on_gpu and config.precision != "float16":
@@ -89,7 +89,7 @@ class Trainer:
             self._saved.set_arrays(averages or self.model.arrays())
         return self._saved
 
-    def states(self) -> dict[str, NDArray[Any]]:
+    def states(self) -> dict[str, Array]:
         """Return everything besides the weights that the next step depends on, by name."""
         return self._state.arrays()
 
@@ -102,14 +102,20 @@ class Trainer:
         """Reset the recurrent state of all lanes to zeros."""
         self._lanes.reset()
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore the weights of a checkpoint, and its ``states`` if it has them.
+    def restore(
+        self, weights: Weights[Array] | None, states: Mapping[str, Array] | None = None
+    ) -> None:
+        """Restore weights, and what ``states`` returned; None leaves the initial ones.
 
-        Raises CharlstmError if the states belong to another model or optimizer.
+        The workers of a cluster get those of the chief. Raises CharlstmError if the states belong
+        to another model or optimizer.
         """
-        if checkpoint.position is not None:
-            self._state.restore(checkpoint.states)
-        self.model.set_arrays(checkpoint.weights)
+        if states is not None:
+            self._state.restore(states)
+        if weights is not None:
+            self.model.set_arrays(weights)
+        if self.workers.count > 1:
+            self.model.set_arrays(map(self.workers.of_chief, self.model.arrays()))
 
     def calls(self, start: int, stop: int) -> list[range]:
         """Split the steps from ``start`` to ``stop`` (exclusive) into calls.
@@ -154,10 +160,8 @@ class Trainer:
         key += [0, 2**24 * tf.cast(index, tf.int64) + 2**8 * first_group]
         # Small gradients underflow in float16, so they are computed from a scaled loss.
         scale = self.optimizer.scale_loss(tf.ones(()))
-        if self.config.accumulate == 1:
-            loss, gradients = self._gradients(window, key, scale)
-        else:
-            loss, gradients = self._accumulated_gradients(window, key, scale)
+        compute = self._gradients if self.config.accumulate == 1 else self._accumulated_gradients
+        loss, gradients = compute(window, key, scale)
         if self._needs_whole_gradients:
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             # The optimizer will sum over the replicas again.
@@ -233,7 +237,7 @@ def make_trainer(
 
     Raises CharlstmError if the device runs out of memory.
     """
-    with device_errors(config), strategy_for(device).scope():
+    with device_errors(config), device.strategy.scope():
         return Trainer(model, config, vocab_size, on_gpu=device.on_gpu)
 
 

@@ -33,5 +33,6 @@ def validated(
             lanes=lanes or default_lanes(len(ids), trainer.config.batch_size),
             temperatures=TEMPERATURES if trainer.config.calibrate else (1.0,),
             tick=tick,
+            workers=trainer.workers,
         )
     return at_temperature(weights, found.temperature), found.nats_per_char

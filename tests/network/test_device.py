@@ -1,7 +1,7 @@
 import pytest
 
 from charlstm.errors import CharlstmError
-from charlstm.network.backend import Device, choose_precision
+from charlstm.network.device import Device, choose_precision
 
 PLAIN, GPU = Device("CPU", on_gpu=False), Device("GPU", on_gpu=True)
 ABLE = Device("CPU", on_gpu=False, bfloat16=True)

@@ -1,0 +1,69 @@
+"""How fast the steps of a training are, and whether several replicas pay."""
+
+from collections.abc import Iterator
+from time import monotonic
+
+from charlstm.network.backend import tf
+from charlstm.text.windows import Windows
+from charlstm.training.reports import Note, Report, StepReport
+from charlstm.training.step import Trainer, dropout_key
+
+CALLS_BEFORE = 3  # calls that are not measured: the first ones are slower
+MEASURED = 5.0  # seconds in which replicas are measured
+WORTHWHILE = 1.2  # times as fast as one replica alone
+
+
+def seconds_per_step(
+    trainer: Trainer, windows: Windows, *, calls: int = 1, seconds: float = 0.0
+) -> float:
+    """Repeat the first steps with learning rate 0; return the seconds per step.
+
+    It makes at least so many ``calls``, for at least so many ``seconds``.
+    """
+    call = trainer.calls(0, windows.steps)[0]
+    element = next(iter(trainer.dataset(windows, [call])))
+    rates, key = tf.zeros(len(call)), tf.constant(dropout_key(1, 1, 1), tf.int64)
+    start, done, before = monotonic(), 0, None
+    while done < calls or monotonic() - start < seconds:
+        losses = trainer.advance(element, rates, key)
+        if before is not None:
+            before.numpy()  # as in a training, the next call is already made
+        before, done = losses, done + 1
+    losses.numpy()
+    return (monotonic() - start) / (done * len(call))
+
+
+def compared(
+    reports: Iterator[Report], trainer: Trainer, windows: Windows, alone: Trainer
+) -> Iterator[Report]:
+    """Yield the reports of a training on several replicas, and a note on whether they pay.
+
+    It compares their first steps with those of the same training on one of them, ``alone``.
+    """
+    seconds_per_step(alone, windows, calls=CALLS_BEFORE)
+    step = seconds_per_step(alone, windows, seconds=MEASURED)
+    del alone  # and its memory
+    skipped, began, steps = CALLS_BEFORE * trainer.steps_per_call, 0.0, 0
+    for report in reports:
+        yield report
+        if isinstance(report, StepReport):
+            steps += 1
+            if steps == skipped:
+                began = monotonic()
+            elif began and monotonic() - began > MEASURED:
+                together = (monotonic() - began) / (steps - skipped)
+                yield _verdict(
+                    trainer.replicas, windows.step_size / together, windows.step_size / step
+                )
+                break
+    yield from reports
+
+
+def _verdict(replicas: int, together: float, alone: float) -> Note:
+    """Compare the speed of several replicas with that of one, in characters per second."""
+    gain = together / alone
+    return Note(
+        f"{replicas} replicas train on {together:,.0f} characters/s, one of them alone on "
+        f"{alone:,.0f}: {gain:.2f} times as fast",
+        "" if gain >= WORTHWHILE else "use a larger {batch_size}, or fewer devices",
+    )
