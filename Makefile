@@ -49,8 +49,7 @@ exports: $(VENV)/dev
 
 # Eight minutes, on a computer with a GPU and `pip install '.[cuda]'`; anywhere with DRY=--dry-run.
 gpu: $(VENV)/bench
-	$(BIN)/python -m bench.gpu $(DRY) > bench/gpu.md.part
-	mv bench/gpu.md.part bench/gpu.md
+	$(BIN)/python -m bench.gpu $(DRY) > bench/gpu.md
 
 # Ten minutes, on an idle machine with two cores: several processes beside one.
 scaling: $(VENV)/installed

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
 from bench.computer import computer
+from bench.cudnn import cudnn, pytorch
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.errors import one_line
@@ -144,13 +144,13 @@ def _agreement(_: Device) -> Iterator[Row]:
             _charlstm(folder, f"sample gpu --length {LENGTH} --temperature 0 --device {kind}")
             for kind in ("cpu", DEVICE)
         ]
-        same = texts[0] == texts[1] and len(texts[0]) > LENGTH
+        same = texts[0] == texts[1] and len(texts[0]) >= LENGTH
         yield Row(
             f"{LENGTH} characters at temperature 0", "equal" if same else "differ", "equal", same
         )
         for first, then in ((DEVICE, "cpu"), ("cpu", DEVICE), (DEVICE, DEVICE)):
             options = f"{TRAIN} --precision float32"
-            _losses(folder, f"{first}-{then}", f"--device {first} {options} --epochs 1")
+            _losses(folder, f"{first}-{then}", f"--device {first} {options} --epochs 1 --overwrite")
             more = f"--device {then} {options} --epochs 2 --resume"
             found = _losses(folder, f"{first}-{then}", more)
             yield _near(
@@ -195,7 +195,7 @@ def _speeds(device: Device) -> Iterator[Row]:
             what = f"3 x {units}, batch {batch}, {precision}: training"
             yield Row(what, f"{windows.step_size / step:,.0f} characters/s")
         if find_spec("torch"):
-            rate = _pytorch(units, batch)
+            rate = pytorch(units, batch, SECONDS, "cpu" if DRY else "cuda")
             yield Row(f"3 x {units}, batch {batch}: PyTorch", f"{rate:,.0f} characters/s")
     idle = TrainConfig(batch_size=16)
     trainer, windows = _trainer(device, 8, idle, Idle)
@@ -204,7 +204,9 @@ def _speeds(device: Device) -> Iterator[Row]:
     yield Row("time around a step", f"{1e6 * around:,.0f} microseconds")
     if not DRY:
         for form in ("V2", "V3", "V3, batch-major", "V3, with lengths"):
-            yield Row(f"CudnnRNN{form}: forward and backward", f"{1e3 * _cudnn(form):.2f} ms")
+            yield Row(
+                f"CudnnRNN{form}: forward and backward", f"{1e3 * cudnn(form, SECONDS / 3):.2f} ms"
+            )
 
 
 class Idle(Trainer):
@@ -212,78 +214,6 @@ class Idle(Trainer):
 
     def _replica_step(self, windows: Any, index: Any, rates: Any, _: Any) -> Any:
         return rates[index] + tf.cast(windows[index][0, 0], tf.float32)
-
-
-def _pytorch(units: int, batch: int) -> float:
-    """Return the characters/s of a training with torch.nn.LSTM."""
-    import torch
-    from torch import nn
-
-    where = torch.device("cpu" if DRY else "cuda")
-    lstm = nn.LSTM(V, units, 3, batch_first=True, dropout=0.1).to(where)
-    head = nn.Linear(units, V).to(where)
-    weights = [*lstm.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(weights)
-    ids = torch.randint(V, (batch, 65), device=where)
-    state = None
-    began, steps = monotonic(), -CALLS_BEFORE
-    while steps < 1 or monotonic() - began < SECONDS:
-        if steps == 0:
-            began = monotonic()
-        output, state = lstm(nn.functional.one_hot(ids[:, :-1], V).float(), state)
-        state = tuple(part.detach() for part in state)
-        loss = nn.functional.cross_entropy(head(output).flatten(0, 1), ids[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        loss.item()
-        steps += 1
-    return steps * batch * 64 / (monotonic() - began)
-
-
-def _cudnn(form: str, units: int = 512, batch: int = 64, length: int = 64) -> float:
-    """Return the seconds of one layer, forward and backward, with one of TensorFlow's operations.
-
-    V2 lets cuDNN choose among its kernels, persistent ones included; V3 takes the lengths of the
-    sequences, and its plain kernel.
-    """
-    major = form != "V3, batch-major"
-    shape = (length, batch, units) if major else (batch, length, units)
-    inputs = tf.random.normal(shape)
-    states = tf.zeros((1, batch, units) if major else (batch, 1, units))
-    params = tf.random.normal([8 * units * units + 8 * units], stddev=0.05)
-    lengths = tf.fill([batch], length - 1 if form.endswith("lengths") else length)
-    shared = {"rnn_mode": "lstm", "is_training": True}
-
-    @tf.function  # type: ignore[untyped-decorator] # TensorFlow is untyped
-    def step() -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch([inputs, params])
-            if form == "V2":
-                found = tf.raw_ops.CudnnRNNV2(
-                    input=inputs, input_h=states, input_c=states, params=params, **shared
-                )
-            else:
-                found = tf.raw_ops.CudnnRNNV3(
-                    input=inputs,
-                    input_h=states,
-                    input_c=states,
-                    params=params,
-                    sequence_lengths=lengths,
-                    time_major=major,
-                    **shared,
-                )
-            loss = tf.reduce_sum(found.output)
-        return [tf.reduce_sum(gradient) for gradient in tape.gradient(loss, [inputs, params])]
-
-    for _ in range(CALLS_BEFORE):
-        step()[0].numpy()
-    began, steps = monotonic(), 0
-    while monotonic() - began < SECONDS / 3:
-        step()[0].numpy()
-        steps += 1
-    return (monotonic() - began) / steps
 
 
 def _memory(device: Device) -> Iterator[Row]:

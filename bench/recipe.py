@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from bench.computer import computer
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
@@ -19,6 +21,7 @@ from charlstm.run.folder import RunFolder
 from charlstm.run.history import Epoch, best
 
 RUNS = Path("checkpoints/recipe")
+PICTURE = Path("bench/recipe.png")
 SHORT_CHARACTERS = 200_000
 SHORT = "--config small --epochs 20"
 SHORT_SEEDS = (1, 2)
@@ -34,16 +37,17 @@ CHANGES = (
     "--weight-decay 0 --average 0 --no-calibrate --schedule cosine --dropout 0.4",
 )
 FULL = ("--precision bfloat16", "--precision float32")
-FULL_SEEDS = (1,)
+FULL_SEEDS = (1, 2, 3)
 MINUTES = (1, 3, 10, 30)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The epochs of a finished run, and its model."""
+    """The epochs of a finished run, its model and its folder."""
 
     epochs: list[Epoch]
     model: ModelConfig
+    folder: Path
 
     @property
     def minutes(self) -> float:
@@ -70,20 +74,24 @@ def main() -> None:
     print("# Recipes\n")
     print("`make recipe TEXT=input.txt`: the lowest validation loss in nats per character, on the")
     print(f"last tenth of the text. {computer('tensorflow', 'keras')}.\n")
-    _short_runs(short)
-    _full_runs(text)
-    _timed_runs(text)
+    short_runs = _short_runs(short)
+    full_runs = _full_runs(text)
+    timed_runs = _timed_runs(text)
+    _draw(short_runs, full_runs)
+    _write(min((*full_runs.values(), *timed_runs), key=lambda result: result.loss))
 
 
-def _short_runs(text: Path) -> None:
+def _short_runs(text: Path) -> dict[str, Result]:
+    """Print the table of the changes; return the run of each with the first seed."""
     print(f"## Short runs, on the first {SHORT_CHARACTERS:,} characters\n")
     print(f"`charlstm train {SHORT}`, and the change in each row; the last one is")
     print("the recipe of charlstm 0.1.0.\n")
     seeds = [f"seed {seed}" for seed in SHORT_SEEDS]
     _head("change", *seeds, "mean", "difference", "best epoch")
-    first = 0.0
+    first, runs = 0.0, {}
     for change in CHANGES:
         results = [train(text, f"{SHORT} {change}", seed) for seed in SHORT_SEEDS]
+        runs[change or "the preset"] = results[0]
         mean = statistics.mean(result.loss for result in results)
         first = first or mean
         losses = [f"{result.loss:.4f}" for result in results]
@@ -91,27 +99,72 @@ def _short_runs(text: Path) -> None:
         name = f"`{change}`" if change else "none"
         _row(name, *losses, f"{mean:.4f}", f"{mean - first:+.4f}", epochs)
     print()
+    return runs
 
 
-def _full_runs(text: Path) -> None:
-    print("## The whole text\n\n`charlstm train input.txt`, and the change in each row\n")
-    _head("change", "seed", "validation loss after each epoch", "best", "minutes")
+def _full_runs(text: Path) -> dict[str, Result]:
+    """Print the table of the recipe in both precisions; return all runs, by name."""
+    print(
+        "## The whole text\n\n`charlstm train input.txt`, and the change in each row. The minutes"
+    )
+    print("of these runs count only for those made by themselves: seeds other than 1 were trained")
+    print("side by side, one core each.\n")
+    _head("change", "seed", "validation loss after each epoch", "best")
+    runs = {}
     for change in FULL:
         for seed in FULL_SEEDS:
-            result = train(text, f"--config medium {change}", seed)
+            runs[f"{change}, seed {seed}"] = result = train(text, f"--config medium {change}", seed)
             curve = " ".join(f"{epoch.valid_loss:.3f}" for epoch in result.epochs)
-            _row(f"`{change}`", seed, curve, f"{result.loss:.4f}", f"{result.minutes:.1f}")
-    print()
+            _row(f"`{change}`", seed, curve, f"{result.loss:.4f}")
+    means = [
+        statistics.mean(runs[f"{change}, seed {seed}"].loss for seed in FULL_SEEDS)
+        for change in FULL
+    ]
+    print(f"\nMean: {means[0]:.4f} in bfloat16, {means[1]:.4f} in float32.\n")
+    return runs
 
 
-def _timed_runs(text: Path) -> None:
-    print("## A given time\n\n`charlstm train input.txt --minutes N`\n")
+def _timed_runs(text: Path) -> list[Result]:
+    """Print the table of the trainings of given times; return them."""
+    print(
+        "## A given time\n\n`charlstm train input.txt --minutes N`. The time does not include the"
+    )
+    print("start of the program.\n")
     _head("N", "model", "epochs", "best", "minutes")
+    results = []
     for minutes in MINUTES:
         result = train(text, f"--minutes {minutes}", 1)
         model = f"{result.model.layers} x LSTM({result.model.units})"
         loss, took = f"{result.loss:.4f}", f"{result.minutes:.1f}"
         _row(minutes, model, len(result.epochs), loss, took)
+        results.append(result)
+    print()
+    return results
+
+
+def _draw(*parts: dict[str, Result]) -> None:
+    """Draw the validation loss after each epoch of all runs."""
+    print("## Curves\n\n![validation loss after each epoch](recipe.png)\n")
+    figure = Figure((11, 5), dpi=80, layout="constrained")
+    for axes, runs in zip(figure.subplots(1, len(parts)), parts, strict=True):
+        for name, result in runs.items():
+            losses = [(epoch.epoch, epoch.valid_loss) for epoch in result.epochs]
+            axes.plot(*zip(*losses, strict=True), label=name, linewidth=1.2)
+        axes.set_ylim(top=min(axes.get_ylim()) + 0.35)
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize=7)
+        axes.grid(color="#e4e4e4")
+    figure.axes[0].set_ylabel("validation loss, nats per character")
+    figure.savefig(PICTURE)
+
+
+def _write(best: Result) -> None:
+    """Print a text that the best model wrote."""
+    command = [sys.executable, "-m", "charlstm", "sample", str(best.folder)]
+    options = ["--length", "1000", "--temperature", "0.7", "--seed", "1", "--prime", "ROMEO:\n"]
+    done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
+    print(f"## 1,000 characters of the best model, {best.loss:.4f} nats\n")
+    print(f"`charlstm sample --temperature 0.7 --seed 1`\n\n```\n{done.stdout.strip()}\n```")
 
 
 def _head(*columns: str) -> None:
@@ -132,7 +185,7 @@ def train(text: Path, options: str, seed: int) -> Result:
     command = [sys.executable, "-m", "charlstm", "train", str(text), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     used = read_toml(run.config_path, str(run.path), (ModelConfig, TrainConfig), missing="")
-    return Result(run.finished_epochs(), record_of(ModelConfig, used))
+    return Result(run.finished_epochs(), record_of(ModelConfig, used), run.path)
 
 
 if __name__ == "__main__":

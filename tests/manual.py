@@ -34,7 +34,8 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Commands that need a network, other hardware or a person, or that are not about charlstm.
 ELSEWHERE = re.compile(
     r"^(pip|pipx|uv|make|curl|git|docker|srun|sbatch|nvidia-smi|tensorboard|python3?\.\d+|exec|eval"
-    r"|_CHARLSTM_COMPLETE=.*|.*--interactive.*|.*--require-gpu.*|.*--device gpu.*|.* float16.*)\b",
+    r"|_CHARLSTM_COMPLETE=.*|export TF_CONFIG.*"
+    r"|.*--interactive.*|.*--require-gpu.*|.*--device gpu.*|.* float16.*)\b",
     re.MULTILINE,
 )
 SHORT = 20_000  # characters

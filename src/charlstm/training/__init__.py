@@ -25,8 +25,9 @@ def start(request: Request, hooks: Hooks = Hooks()) -> Training:  # noqa: B008 -
     resources = contextlib.ExitStack()
     try:
         preparation = Preparation(request, hooks, resources, cluster_of(os.environ))
-        alone = preparation.cluster.size == 1
-        return preparation.assembled(preparation.plan() if alone else join(preparation))
+        if preparation.cluster.size > 1:
+            return join(preparation)
+        return preparation.assembled(preparation.plan())
     except BaseException:
         resources.close()
         raise

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.run.claim import following_run
-from charlstm.text.encoding import encode
+from charlstm.run.folder import RunFolder
+from charlstm.text.encoding import Corpus, encode
 from charlstm.training.position import Position
 from charlstm.training.preparation import Plan, Preparation
 from charlstm.training.reports import Origin
@@ -22,30 +21,35 @@ if TYPE_CHECKING:
     from charlstm.cluster import Cluster
     from charlstm.network.device import Device
     from charlstm.network.workers import Workers
+    from charlstm.training.loop import Training
 
 
-def join(preparation: Preparation) -> Plan:
-    """Return the plan of a training that all workers of a cluster take part in.
+def join(preparation: Preparation) -> Training:
+    """Return a training that all workers of a cluster take part in.
 
     Raises CharlstmError, in every worker, if one of them cannot take part.
     """
-    from charlstm.network.workers import Workers
+    from charlstm.network.workers import Workers, lost_workers
 
     if preparation.request.place.minutes is not None:
         raise CharlstmError(
             "works only for a single process", "use {epochs} or {max_steps}", option="minutes"
         )
     device = preparation.device
-    workers = Workers(device.strategy)
-    if not device.cluster.is_chief:
-        return _follow(preparation, workers, device)
-    plan = _decide(preparation, workers)
-    with _agreement(device.cluster, workers):
-        return plan
+    with lost_workers(device.cluster):
+        workers = Workers(device.strategy)
+        if device.cluster.is_chief:
+            plan = _decide(preparation, workers, device.cluster)
+        else:
+            plan = _follow(preparation, workers, device)
+        return preparation.assembled(plan)
 
 
-def _decide(preparation: Preparation, workers: Workers) -> Plan:
-    """Make the plan and tell it to the other workers, or tell them the error and raise it."""
+def _decide(preparation: Preparation, workers: Workers, cluster: Cluster) -> Plan:
+    """Make the plan and tell it to the other workers, or tell them the error and raise it.
+
+    Raises CharlstmError if another worker cannot follow.
+    """
     try:
         plan = preparation.plan()
     except CharlstmError as error:
@@ -63,6 +67,7 @@ def _decide(preparation: Preparation, workers: Workers) -> Plan:
         "history": history.read_text("utf-8") if history.exists() else "",
     }
     workers.text_of_chief(json.dumps(told))
+    _agree(cluster, workers)
     return plan
 
 
@@ -75,13 +80,12 @@ def _follow(preparation: Preparation, workers: Workers, device: Device) -> Plan:
     if "problem" in told:
         raise CharlstmError(f"{device.cluster.named(0)}: {told['problem']}")
     run = preparation.resources.enter_context(following_run(told["history"]))
-    with _agreement(device.cluster, workers):
-        text = preparation.open()
-        corpus = encode(text, run.ids_path, preparation.advance(text), extra=told["vocabulary"])
-        if corpus.sha256 != told["text"]:
-            raise CharlstmError(
-                f"{text.name} is not the text of worker 1", "copy the same file to all hosts"
-            )
+    try:
+        corpus = _corpus(preparation, run, told)
+    except CharlstmError as error:
+        _agree(device.cluster, workers, str(error))
+        raise
+    _agree(device.cluster, workers)
     return Plan(
         Settings(ModelConfig(**told["model"]), TrainConfig(**told["config"])),
         device,
@@ -94,14 +98,25 @@ def _follow(preparation: Preparation, workers: Workers, device: Device) -> Plan:
     )
 
 
-@contextlib.contextmanager
-def _agreement(cluster: Cluster, workers: Workers) -> Iterator[None]:
-    """Raise CharlstmError in all workers if the block raised one in any of them."""
-    problem = ""
-    try:
-        yield
-    except CharlstmError as error:
-        problem = str(error)
+def _corpus(preparation: Preparation, run: RunFolder, told: dict[str, Any]) -> Corpus:
+    """Encode this worker's copy of the text with the chief's vocabulary.
+
+    Raises CharlstmError if it is another text.
+    """
+    text = preparation.open()
+    corpus = encode(text, run.ids_path, preparation.advance(text), extra=told["vocabulary"])
+    if corpus.sha256 != told["text"]:
+        raise CharlstmError(
+            f"{text.name} is not the text of worker 1", "copy the same file to all hosts"
+        )
+    return corpus
+
+
+def _agree(cluster: Cluster, workers: Workers, problem: str = "") -> None:
+    """Tell the other workers of a problem, or of none.
+
+    Raises CharlstmError, in all of them, if there is one in any of them.
+    """
     for index, its in enumerate(workers.texts(problem)):
         if its:
             raise CharlstmError(f"{cluster.named(index)}: {its}")

@@ -37,6 +37,17 @@ def make_optimizer(config: TrainConfig) -> Any:
     return optimizer
 
 
+def take_sums(optimizer: Any) -> None:
+    """Make an optimizer take gradients that are sums over all replicas already.
+
+    Keras would sum them once more, which doubles what the replicas exchange, and has no public
+    option for that. The sums are needed before, to clip them and to see whether they are finite.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    assert hasattr(inner, "_all_reduce_sum_gradients"), "this version of Keras sums elsewhere"
+    inner._all_reduce_sum_gradients = lambda pairs: pairs  # noqa: SLF001 - see above
+
+
 def with_weight_decay(config: TrainConfig, steps: int) -> TrainConfig:
     """Return options with the weight decay of ``weight_decay_epochs``, if those are given.
 

@@ -22,7 +22,7 @@ from charlstm.run.weights import Array
 from charlstm.text.windows import Windows
 from charlstm.training.average import Average
 from charlstm.training.batches import batches
-from charlstm.training.optimizer import make_optimizer
+from charlstm.training.optimizer import make_optimizer, take_sums
 from charlstm.training.state import Lanes, State
 
 # One call of the compiled function makes several steps, because each call has an overhead of half a
@@ -62,6 +62,8 @@ class Trainer:
             other = config.average or config.precision in {"bfloat16", "float16"}
             self._saved = build() if other else self.model
             self.optimizer = make_optimizer(config)
+            if self.replicas > 1:
+                take_sums(self.optimizer)
             self.optimizer.build(self.model.trainable_variables)
             self._average = Average(self.model.trainable_variables, config.average)
             self._lanes = Lanes(self.model, config.accumulate)
@@ -72,8 +74,6 @@ class Trainer:
         enough = math.ceil(CALL_FLOP["gpu" if on_gpu else "cpu"] / flop)
         self.steps_per_call = min(enough, MOST_STEPS_PER_CALL)
         self.advance = tf.function(self._advance, autograph=False)
-        whole = config.clip_value or config.clip_norm or config.precision == "float16"
-        self._needs_whole_gradients = bool(whole)
         # On one CPU, XLA halves the time of the optimizer: it passes over the weights only once.
         self._update = self._change_weights
         if self.replicas == 1 and not on_gpu and config.precision != "float16":
@@ -162,10 +162,8 @@ class Trainer:
         scale = self.optimizer.scale_loss(tf.ones(()))
         compute = self._gradients if self.config.accumulate == 1 else self._accumulated_gradients
         loss, gradients = compute(window, key, scale)
-        if self._needs_whole_gradients:
+        if self.replicas > 1:
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            # The optimizer will sum over the replicas again.
-            gradients = [gradient / self.replicas for gradient in gradients]
         self.optimizer.learning_rate.assign(rates[index])
         self._apply(gradients, scale)
         return loss
@@ -209,14 +207,14 @@ class Trainer:
 
     def _change_weights(self, gradients: Any, norm: Any, scale: Any) -> None:
         if self.config.clip_value:
-            limit = self.config.clip_value * scale / self.replicas
+            limit = self.config.clip_value * scale
             # Keep values that are not finite: they make the optimizer skip a step, or end training.
             gradients = [
                 tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -limit, limit), g)
                 for g in gradients
             ]
         if self.config.clip_norm:
-            limit = self.config.clip_norm * scale / self.replicas
+            limit = self.config.clip_norm * scale
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         self.optimizer.apply(gradients, self.model.trainable_variables)
         self._average.update(self.optimizer.iterations)
