@@ -49,22 +49,32 @@ def _listening(cluster: Cluster) -> socket.socket:
 
 def _receive(server: socket.socket, cluster: Cluster, brought: Brought, end: float) -> None:
     """Wait for the other workers, compare, and tell all of them the result."""
-    guests: dict[int, tuple[socket.socket, Brought]] = {}
+    guests: dict[int, socket.socket] = {}
+    every = {0: brought}
     with contextlib.ExitStack() as stack:
-        while len(guests) < cluster.size - 1 and (left := end - time.monotonic()) > 0:
+        while len(every) < cluster.size and (left := end - time.monotonic()) > 0:
             server.settimeout(left)
-            with contextlib.suppress(OSError, ValueError, KeyError):  # strangers, and the timeout
+            # Strangers, and the timeout.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 guest, _ = server.accept()
                 stack.enter_context(guest)
                 guest.settimeout(STRANGER)
                 told = json.loads(guest.makefile().readline())
-                guests[int(told["index"])] = guest, dict(told["brought"])
-        problem = _problem(cluster, {0: brought, **{i: its for i, (_, its) in guests.items()}})
-        for guest, _ in guests.values():
-            with contextlib.suppress(OSError):
-                guest.sendall(json.dumps(problem).encode() + b"\n")
+                index = 1 + range(1, cluster.size).index(told["index"])
+                if index in guests:  # it was started again, or another one has the same index
+                    twice = f"{cluster.named(index)} has come twice"
+                    _answer(guests[index], (twice, "give each worker its own index"))
+                guests[index], every[index] = guest, dict(told["brought"])
+        problem = _problem(cluster, every)
+        for guest in guests.values():
+            _answer(guest, problem)
     if problem:
         raise CharlstmError(*problem)
+
+
+def _answer(guest: socket.socket, problem: tuple[str, str] | None) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        guest.sendall(json.dumps(problem).encode() + b"\n")
 
 
 def _go(cluster: Cluster, brought: Brought, end: float) -> None:

@@ -119,8 +119,21 @@ def test_two_workers_train_like_one_process_which_continues_what_they_stop(
 
 
 def test_when_a_worker_is_killed_the_other_ends_and_names_it(hosts: list[Path]) -> None:
+    kill_the_second(start(hosts, *ENDLESS), hosts[0])
+
+
+@pytest.mark.slow
+def test_after_a_worker_was_killed_all_can_be_started_again(hosts: list[Path]) -> None:
+    kill_the_second(start(hosts, *ENDLESS), hosts[0])
     processes = start(hosts, *ENDLESS)
-    wait_for(hosts[0] / RUN / "epoch-001.weights.h5", processes[0])
+    wait_for(hosts[0] / RUN / "epoch-002.weights.h5", processes[0])
+    processes[0].send_signal(signal.SIGTERM)
+    assert [code for code, *_ in ends(processes)] == [143, 143]
+
+
+def kill_the_second(processes: list[subprocess.Popen[bytes]], host: Path) -> None:
+    """Kill a worker after the first epoch, and check how the chief ends."""
+    wait_for(host / RUN / "epoch-001.weights.h5", processes[0])
     processes[1].kill()
     killed = time.monotonic()
     processes[1].communicate()
@@ -129,13 +142,7 @@ def test_when_a_worker_is_killed_the_other_ends_and_names_it(hosts: list[Path]) 
     assert (code, out) == (1, b"")
     assert told[-1].startswith("charlstm: worker 2 (127.0.0.1:")
     assert "--resume" in told[-1]
-
-    processes = start(hosts, *ENDLESS)
-    time.sleep(0.1)
-    wait_for(hosts[0] / RUN / "epoch-002.weights.h5", processes[0])
-    processes[0].send_signal(signal.SIGTERM)
-    assert [code for code, *_ in ends(processes)] == [143, 143]
-    assert not list(hosts[0].rglob(".*.tmp"))
+    assert not list(host.rglob(".*.tmp"))
 
 
 @pytest.mark.parametrize(

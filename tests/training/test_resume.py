@@ -130,7 +130,10 @@ def test_a_finished_run_says_so_and_continues_with_more_epochs(whole: Path) -> N
     assert f"epochs = {EPOCHS + 1}\n" in (copy / "config.toml").read_text()
 
 
-@pytest.mark.parametrize("exists", [False, True], ids=["new", "begun"])
+@pytest.mark.parametrize(
+    "exists",
+    [pytest.param(False, id="new"), pytest.param(True, id="begun", marks=pytest.mark.slow)],
+)
 def test_of_four_simultaneous_starts_one_trains(exists: bool, words: Path) -> None:  # noqa: FBT001 - a parameter
     """As ``srun`` starts them outside of a job step, or a script that forgets one is running."""
     run = words.parent / "checkpoints/words"
