@@ -37,7 +37,7 @@ bench: $(VENV)/bench
 	$(BIN)/python -m bench $(TEXT) > bench/results.md.part
 	mv bench/results.md.part bench/results.md
 
-# An hour, and continues where it was stopped: compares options of training on TEXT.
+# Three hours, and continues where it was stopped: compares options of training on TEXT.
 recipe: $(VENV)/installed
 	$(BIN)/python -m bench.recipe $(TEXT) > bench/recipe.md.part
 	mv bench/recipe.md.part bench/recipe.md

@@ -104,11 +104,7 @@ def _short_runs(text: Path) -> dict[str, Result]:
 
 def _full_runs(text: Path) -> dict[str, Result]:
     """Print the table of the recipe in both precisions; return all runs, by name."""
-    print(
-        "## The whole text\n\n`charlstm train input.txt`, and the change in each row. The minutes"
-    )
-    print("of these runs count only for those made by themselves: seeds other than 1 were trained")
-    print("side by side, one core each.\n")
+    print("## The whole text\n\n`charlstm train input.txt`, and the change in each row.\n")
     _head("change", "seed", "validation loss after each epoch", "best")
     runs = {}
     for change in FULL:
@@ -126,10 +122,8 @@ def _full_runs(text: Path) -> dict[str, Result]:
 
 def _timed_runs(text: Path) -> list[Result]:
     """Print the table of the trainings of given times; return them."""
-    print(
-        "## A given time\n\n`charlstm train input.txt --minutes N`. The time does not include the"
-    )
-    print("start of the program.\n")
+    print("## A given time\n\n`charlstm train input.txt --minutes N`; the minutes are those of the")
+    print("training, without the start of the program.\n")
     _head("N", "model", "epochs", "best", "minutes")
     results = []
     for minutes in MINUTES:
