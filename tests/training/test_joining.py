@@ -189,6 +189,7 @@ def test_a_chief_that_cannot_train_tells_the_others_why(hosts: list[Path]) -> No
         assert "checkpoints" in told[-1]
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_come_is_named_after_the_timeout(hosts: list[Path]) -> None:
     processes = start(hosts, *OPTIONS, "--start-timeout", "5")
     processes[1].kill()

@@ -23,7 +23,7 @@ from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 from charlstm.training.advice import advice
 from charlstm.training.clock import Clock
-from charlstm.training.pace import compared
+from charlstm.training.pace import CALLS_BEFORE, MEASURED, compared, seconds_per_step
 from charlstm.training.position import Position, Reason, finished
 from charlstm.training.reports import Ended, EpochReport, Note, Origin, Report, StepReport
 from charlstm.training.saving import Saving, not_finite
@@ -92,12 +92,15 @@ class Training:
 
     def _compared(self, reports: Iterator[Report]) -> Iterator[Report]:
         """Yield the reports, and a note on whether several replicas pay, if one can be measured."""
-        alone = replace(self.device, replicas=1, strategy=tf.distribute.get_strategy())
+        one = replace(self.device, replicas=1, strategy=tf.distribute.get_strategy())
         try:
-            trainer = make_trainer(self.model, self.config, len(self.corpus.vocabulary), alone)
+            with device_errors(self.config):
+                alone = make_trainer(self.model, self.config, len(self.corpus.vocabulary), one)
+                seconds_per_step(alone, self.windows, calls=CALLS_BEFORE)
+                step = seconds_per_step(alone, self.windows, seconds=MEASURED)
         except CharlstmError:  # too little memory
             return reports
-        return compared(reports, self.trainer, self.windows, trainer)
+        return compared(reports, self.trainer, self.windows, step)
 
     def close(self) -> None:
         """Release the run folder; a new one without a finished step is removed."""

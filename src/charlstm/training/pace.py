@@ -34,15 +34,12 @@ def seconds_per_step(
 
 
 def compared(
-    reports: Iterator[Report], trainer: Trainer, windows: Windows, alone: Trainer
+    reports: Iterator[Report], trainer: Trainer, windows: Windows, alone: float
 ) -> Iterator[Report]:
     """Yield the reports of a training on several replicas, and a note on whether they pay.
 
-    It compares their first steps with those of the same training on one of them, ``alone``.
+    ``alone`` is the time of a step on one of them, in seconds.
     """
-    seconds_per_step(alone, windows, calls=CALLS_BEFORE)
-    step = seconds_per_step(alone, windows, seconds=MEASURED)
-    del alone  # and its memory
     skipped, began, steps = CALLS_BEFORE * trainer.steps_per_call, 0.0, 0
     for report in reports:
         yield report
@@ -52,9 +49,8 @@ def compared(
                 began = monotonic()
             elif began and monotonic() - began > MEASURED:
                 together = (monotonic() - began) / (steps - skipped)
-                yield _verdict(
-                    trainer.replicas, windows.step_size / together, windows.step_size / step
-                )
+                size = windows.step_size
+                yield _verdict(trainer.replicas, size / together, size / alone)
                 break
     yield from reports
 
