@@ -8,6 +8,7 @@ import random
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,15 @@ def new_model(model: ModelConfig, vocab_size: int, batch_size: int) -> Character
 
 def lines_of(stderr: bytes) -> list[str]:
     return stderr.decode().splitlines()
+
+
+def free_addresses(count: int) -> tuple[str, ...]:
+    """Return addresses on this computer that no program listens on."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    return addresses
 
 
 def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:

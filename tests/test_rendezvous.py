@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from conftest import free_addresses
 
 from charlstm.cluster import Cluster
 from charlstm.errors import CharlstmError
@@ -16,11 +17,7 @@ SAME = {"version": "1", "units": 24}
 
 @pytest.fixture
 def addresses() -> tuple[str, ...]:
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return tuple(f"127.0.0.1:{port}" for port in ports)
+    return free_addresses(3)
 
 
 def outcomes(

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LONG_TEXT, environment, lines_of, run_here, wait_for
+from conftest import LONG_TEXT, environment, free_addresses, lines_of, run_here, wait_for
 
 from charlstm.run.weights_reader import read_checkpoint
 
@@ -45,10 +44,7 @@ def start(
     command: Sequence[str] = COMMAND,
 ) -> list[subprocess.Popen[bytes]]:
     """Start a worker in each folder; the last one with the ``changed`` arguments, too."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in folders]
-    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
-    for server in sockets:
-        server.close()
+    addresses = free_addresses(len(folders))
     processes = []
     for index, folder in enumerate(folders):
         task = {"type": "worker", "index": index}

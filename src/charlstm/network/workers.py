@@ -1,4 +1,4 @@
-"""The workers of a cluster: how they find each other, and what they tell each other."""
+"""The workers of a cluster, connected by TensorFlow, and what they tell each other."""
 
 import contextlib
 import re

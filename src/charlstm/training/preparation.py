@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from charlstm.architecture import ModelConfig
+from charlstm.architecture import ModelConfig, Weights
 from charlstm.cluster import Cluster
 from charlstm.config import DEMO, TrainConfig, preset_for
 from charlstm.errors import CharlstmError
@@ -46,7 +46,6 @@ from charlstm.training.settings import (
 )
 
 if TYPE_CHECKING:
-    from charlstm.architecture import Weights
     from charlstm.network.device import Device
     from charlstm.run.description import Description
     from charlstm.run.weights import Array
@@ -203,7 +202,7 @@ class Preparation:
         windows, validation = divided(plan.corpus, config)
         if not finished(plan.at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
-        tensorboard = self.request.place.tensorboard
+        tensorboard = self.request.place.tensorboard and self.cluster.is_chief
         events = Events(run, windows.steps, config.max_steps) if tensorboard else None
         trainer = make_trainer(model, config, len(plan.corpus.vocabulary), plan.device)
         trainer.restore(plan.weights, plan.states)
