@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from time import monotonic
+from typing import Any
 
 from charlstm.network.backend import tf
 from charlstm.text.windows import Windows
@@ -16,21 +17,29 @@ WORTHWHILE = 1.2  # times as fast as one replica alone
 def seconds_per_step(
     trainer: Trainer, windows: Windows, *, calls: int = 1, seconds: float = 0.0
 ) -> float:
-    """Repeat the first steps with learning rate 0; return the seconds per step.
+    """Make the first steps of an epoch with learning rate 0; return the seconds per step.
 
     It makes at least so many ``calls``, for at least so many ``seconds``.
     """
-    call = trainer.calls(0, windows.steps)[0]
-    element = next(iter(trainer.dataset(windows, [call])))
-    rates, key = tf.zeros(len(call)), tf.constant(dropout_key(1, 1, 1), tf.int64)
-    start, done, before = monotonic(), 0, None
-    while done < calls or monotonic() - start < seconds:
-        losses = trainer.advance(element, rates, key)
+    key = tf.constant(dropout_key(1, 1, 1), tf.int64)
+    start, steps, before = monotonic(), 0, None
+    for done, (call, element) in enumerate(_endless(trainer, windows), start=1):
+        losses = trainer.advance(element, tf.zeros(len(call)), key)
         if before is not None:
             before.numpy()  # as in a training, the next call is already made
-        before, done = losses, done + 1
+        before, steps = losses, steps + len(call)
+        if done >= calls and monotonic() - start >= seconds:
+            break
     losses.numpy()
-    return (monotonic() - start) / (done * len(call))
+    return (monotonic() - start) / steps
+
+
+def _endless(trainer: Trainer, windows: Windows) -> Iterator[tuple[range, Any]]:
+    """Yield the calls of an epoch and their windows again and again, read as in a training."""
+    calls = trainer.calls(0, windows.steps)
+    calls = calls[:-1] or calls  # the last one can be shorter, and would be compiled anew
+    while True:
+        yield from zip(calls, trainer.dataset(windows, calls), strict=True)
 
 
 def compared(
