@@ -18,7 +18,7 @@ from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.text.encoding import Corpus
 from charlstm.text.encoding import encode as encode_text
-from charlstm.text.source import demo_text, open_text
+from charlstm.text.opening import demo_text, open_text
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
 

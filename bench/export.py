@@ -25,8 +25,8 @@ from charlstm.network.device import select_device
 from charlstm.run.find import load_checkpoint
 from charlstm.run.history import bits_per_char
 from charlstm.run.weights import Checkpoint
+from charlstm.text.opening import open_once
 from charlstm.text.reading import read_ids
-from charlstm.text.source import open_once
 
 NAMES = {"keras": "model.keras", "numpy": "model.npz"}
 SAME = 1000  # characters of the greedily generated text

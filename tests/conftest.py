@@ -101,6 +101,18 @@ def interrupt(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> 
     return lines_of(err)
 
 
+def shell(folder: Path, command: str, **more: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line in bash."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(**more),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def on_a_terminal(
     folder: Path, *arguments: str | Path, typed: Sequence[tuple[str, bytes]] = (), **more: str
 ) -> tuple[int, str]:

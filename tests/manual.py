@@ -25,7 +25,7 @@ from click.testing import CliRunner
 
 from charlstm.cli import program
 from charlstm.hardware import has_bfloat16
-from charlstm.text.source import demo_text
+from charlstm.text.opening import demo_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,9 +8,10 @@ import pytest
 
 from charlstm.architecture import ModelConfig
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.config import RECORDS, TrainConfig, preset_for, presets, read_config
+from charlstm.config import RECORDS, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
+from charlstm.presets import preset_for, presets, read_config
 from charlstm.run.folder import RunFolder
 from charlstm.training.optimizer import with_weight_decay
 from charlstm.training.settings import Request, new_settings, resumed_settings
@@ -123,7 +124,7 @@ def test_an_epoch_is_best_last_or_a_number() -> None:
 def chosen(preset: str | None, config: str | None = None, **typed: Any) -> TrainConfig:
     """Return the options of a training with these on its command line."""
     saved = read_config(config, RECORDS) if config else {}
-    return new_settings(Request("x", typed, config, saved), preset=preset).config
+    return new_settings(Request(("x",), typed, config, saved), preset=preset).config
 
 
 @pytest.mark.parametrize(
@@ -162,12 +163,12 @@ def test_a_typed_weight_decay_replaces_the_preset_s_choice_by_its_effect() -> No
     assert chosen("medium", weight_decay_epochs=9.0).weight_decay_epochs == 9
     # A run's own configuration has both: the second chose the first.
     both = {"weight_decay": 0.25, "weight_decay_epochs": 4.1}
-    again = new_settings(Request("x", {}, "config.toml", both)).config
+    again = new_settings(Request(("x",), {}, "config.toml", both)).config
     assert with_weight_decay(again, 490).weight_decay == 0.25
-    typed = new_settings(Request("x", {"weight_decay": 0.3}, "config.toml", both)).config
+    typed = new_settings(Request(("x",), {"weight_decay": 0.3}, "config.toml", both)).config
     assert with_weight_decay(typed, 490).weight_decay == 0.3
     other = {"weight_decay_epochs": 9.0}
-    found = new_settings(Request("x", other, "mine.toml", {"weight_decay": 0.3})).config
+    found = new_settings(Request(("x",), other, "mine.toml", {"weight_decay": 0.3})).config
     assert with_weight_decay(found, 490).weight_decay == 0.11
     with pytest.raises(CharlstmError, match="another option chooses it"):
         chosen("medium", weight_decay=0.1, weight_decay_epochs=4.0)
@@ -180,7 +181,7 @@ def test_a_typed_weight_decay_replaces_the_preset_s_choice_by_its_effect() -> No
 def test_the_same_command_resumes_a_run_with_either_option(
     typed: dict[str, Any], saved: dict[str, Any], tmp_path: Path
 ) -> None:
-    request = Request("x", typed, "mine.toml", saved)
+    request = Request(("x",), typed, "mine.toml", saved)
     started = new_settings(request)
     used = {**asdict(started.model), **asdict(with_weight_decay(started.config, 490))}
     run = RunFolder(tmp_path)

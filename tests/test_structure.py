@@ -138,7 +138,7 @@ def test_all_imported_packages_are_declared() -> None:
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for module in {module.split(".")[0] for module in modules}:
                 if module not in sys.stdlib_module_names | {"charlstm"}:
-                    packages = {p.lower().replace("_", "-") for p in providers[module]}
+                    packages = {re.sub(r"[._]", "-", p.lower()) for p in providers[module]}
                     assert packages & names, f"{name} imports {module}"
 
 

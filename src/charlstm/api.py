@@ -11,27 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm import training
-from charlstm.config import (
-    LENGTH,
-    RECORDS,
-    SEED_LIMIT,
-    TEMPERATURE,
-    DrawOptions,
-    ScoreOptions,
-    read_config,
-)
+from charlstm.config import LENGTH, RECORDS, SEED_LIMIT, TEMPERATURE, DrawOptions, ScoreOptions
 from charlstm.errors import CharlstmError
 from charlstm.export import export
 from charlstm.export.request import ExportOptions, ExportRequest
 from charlstm.options import checked
+from charlstm.presets import read_config
 from charlstm.run.find import load_checkpoint
 from charlstm.scoring import score
+from charlstm.text.opening import text_in_memory
 from charlstm.text.reading import read_ids
-from charlstm.text.source import text_in_memory
 from charlstm.training.settings import Request
 
 if TYPE_CHECKING:  # imports TensorFlow, so at run time only once a model computes
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from charlstm.architecture import ModelConfig
     from charlstm.drawing import Filters
@@ -57,9 +50,9 @@ def load(path: str | Path | None = None, *, epoch: str | int | None = None) -> M
 
 
 def train(
-    text: str | Path, *, config: str | None = None, **options: Any
+    text: str | Path | Sequence[str | Path], *, config: str | None = None, **options: Any
 ) -> Generator[Report, None, Path]:
-    """Train a model on a text file; yield a report for each step, epoch and note, and at the end.
+    """Train a model on text files; yield a report for each step, epoch and note, and at the end.
 
     ``options`` are those of ``charlstm train``, spelled as in TOML (``batch_size=64``). ``config``
     is a TOML file or the name of a shipped preset. Training advances only while you iterate; the
@@ -68,7 +61,8 @@ def train(
     Raises CharlstmError for invalid options, an unusable text or folder, or an unavailable device.
     """
     saved = read_config(config, RECORDS) if config else {}
-    request = Request(str(text), checked(options, RECORDS), config, saved)
+    texts = [text] if isinstance(text, str | Path) else text
+    request = Request(tuple(map(str, texts)), checked(options, RECORDS), config, saved)
     with training.start(request) as started:
         yield from started.run()
         return request.folder
@@ -108,8 +102,9 @@ class Model:
     ) -> Iterator[str]:
         """Generate ``length`` characters that continue a prime, and yield them in chunks.
 
-        ``length`` can be ``math.inf``. ``filters`` are top_k, top_p and min_p. The same ``seed``
-        gives the same text, here and in ``charlstm sample``; by default, the seed is random.
+        ``length`` can be ``math.inf``. ``filters`` are top_k, top_p, min_p and allow_unknown. The
+        same ``seed`` gives the same text, here and in ``charlstm sample``; by default, the seed is
+        random.
 
         Raises CharlstmError for invalid options, or a prime with characters outside the vocabulary.
         """
@@ -119,7 +114,7 @@ class Model:
             raise CharlstmError("length must be at least 0")
         given = {"prime": prime, "temperature": temperature, "seed": seed, **filters}
         options = DrawOptions(**checked(given, [DrawOptions]))
-        kept = Filters(options.top_k, options.top_p, options.min_p)
+        kept = Filters(options.top_k, options.top_p, options.min_p, options.allow_unknown)
         vocabulary = self._checkpoint.vocabulary
         opening = text_in_memory("the prime", prime or vocabulary.opening())
         try:

@@ -1,31 +1,48 @@
-"""The options of a training, of sampling and of scoring; the shipped presets.
+"""The options of a training, of sampling and of scoring.
 
 The options of a model are in ``architecture``. Knows neither Click nor Keras.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from charlstm.architecture import ModelConfig
-from charlstm.options import option, read_toml
+from charlstm.options import option
 
 RUNS = Path("checkpoints")  # the folder that holds the runs
 DEMO = "demo"  # name of the preset and of the run for the text that comes with Python
-# Each preset is for training texts of fewer characters than this.
-PRESETS = {"small": 300_000, "medium": 20_000_000, "large": math.inf}
 SEED_LIMIT = 2**32
 LENGTH, TEMPERATURE = 256, 1.0  # defaults of sampling
 MAX_EPOCHS = 2**24 - 1
 
 
+def encoding_option(heading: str = "") -> Any:
+    """Declare the option that says how a text file is encoded."""
+    help_ = "Encoding of the text: utf-8, utf-16, gb18030, or any other that Python knows."
+    return option("utf-8", help_, metavar="NAME", heading=heading)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The options that decide the weights of a training, and how often it saves and logs."""
+    """The options that decide the weights of a training, and how often it saves and logs.
 
+    They include how the text is read.
+    """
+
+    encoding: str = encoding_option(heading="Text")
+    min_count: int = option(
+        1, "Characters that occur fewer times share one id, shown as U+FFFD.", low=1
+    )
+    join: str = option("", "Text between the files, if there are several.", metavar="TEXT")
+    include: tuple[str, ...] = option(
+        (),
+        "Of a folder, read only files whose name or path matches; can be repeated.",
+        metavar="PATTERN",
+    )
+    exclude: tuple[str, ...] = option(
+        (), "Of a folder, leave out what matches; can be repeated.", metavar="PATTERN"
+    )
     epochs: int = option(
         20, "Passes over the training text.", low=1, high=MAX_EPOCHS, heading="Training"
     )
@@ -195,6 +212,9 @@ class DrawOptions:
         high=1,
         open_ends="high",
     )
+    allow_unknown: bool = option(
+        default=False, help="Also draw U+FFFD, if it stands for rare characters."
+    )
     seed: int | None = option(
         None, "Random seed; by default, a new one each time.", low=0, high=SEED_LIMIT - 1
     )
@@ -222,29 +242,3 @@ RECORDS = (
     TrainConfig,
     RunConfig,
 )  # the options of a training, on the command line and in TOML
-
-
-def preset_for(characters: int) -> str:
-    """Return the preset for a training text of this many characters."""
-    return next(name for name, below in PRESETS.items() if characters < below)
-
-
-def presets() -> list[str]:
-    """Return the names of the shipped presets."""
-    return sorted(file.name.removesuffix(".toml") for file in _preset_folder().iterdir())
-
-
-def read_config(name: str, records: Iterable[type]) -> dict[str, Any]:
-    """Read options from a shipped preset, by its name, or else from a TOML file.
-
-    Raises CharlstmError naming the file and the key for anything the records do not allow.
-    """
-    path = _preset_folder() / f"{name}.toml" if name in presets() else Path(name)
-    shipped = f"the presets are {', '.join(presets())}"
-    return read_toml(path, name, records, missing=shipped)
-
-
-def _preset_folder() -> Any:
-    """Return the folder of the presets: in the package, or beside ``src`` in a checkout."""
-    packaged = resources.files("charlstm") / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"

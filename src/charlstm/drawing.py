@@ -15,11 +15,14 @@ class Filters:
     ``top_k``: keep the k most likely ids. ``top_p``: keep the smallest set of most likely ids
     whose total probability reaches this fraction. ``min_p``: keep ids with at least this
     probability, relative to the most likely id. Among equals, the lower id ranks as more likely.
+    Unless ``allow_unknown``, the id that stands for several characters, if there is one, is never
+    drawn; ``draw`` does not know it, so the sampler excludes it first.
     """
 
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    allow_unknown: bool = False
 
     def apply(self, weights: Any) -> Any:
         """Return ``weights`` (B, V) with excluded ids set to 0; the maximum of a row must be 1.

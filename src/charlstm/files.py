@@ -16,7 +16,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from charlstm.errors import CharlstmError
 
@@ -79,6 +79,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def temporary(folder: Path) -> Iterator[BinaryIO]:
+    """Open a new file in a folder, which is removed at the end.
+
+    Raises OSError.
+    """
+    with tempfile.NamedTemporaryFile(prefix=".text.", suffix=".tmp", dir=folder) as file:
+        yield cast(BinaryIO, file)
 
 
 def move_file(new: Path, path: Path) -> None:

@@ -66,6 +66,8 @@ class Option:
         if value is None and self.optional:
             return ""
         if self.multiple:
+            if not isinstance(value, list | tuple):
+                return f"must be a list, not {reprlib.repr(value)}"
             return next(filter(None, map(self._problem, value)), "")
         return self._problem(value)
 
@@ -142,6 +144,8 @@ def checked(values: Mapping[str, Any], records: Iterable[type]) -> dict[str, Any
 
 
 def _exact(item: Option, value: Any) -> Any:
+    if item.multiple:
+        return tuple(value)  # TOML and JSON have lists
     return float(value) if item.kind is float and isinstance(value, int) else value
 
 

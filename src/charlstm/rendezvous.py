@@ -25,6 +25,7 @@ def meet(cluster: Cluster, brought: Brought, timeout: float) -> None:
     one brought something else than the chief.
     """
     end = time.monotonic() + timeout
+    brought = json.loads(json.dumps(brought))  # what other workers tell comes as JSON, too
     with _listening(cluster) as server:
         if cluster.is_chief:
             _receive(server, cluster, brought, end)

@@ -56,6 +56,7 @@ class Sampler:
         self._samples = samples
         self._filters = filters or Filters()
         self._vocab_size = len(checkpoint.vocabulary)
+        self._unknown = None if self._filters.allow_unknown else checkpoint.vocabulary.unknown
         self._model = build_model(
             checkpoint.model, self._vocab_size, batch_size=samples, on_gpu=on_gpu
         )
@@ -181,7 +182,7 @@ class Sampler:
         # Each iteration draws an id and then feeds it. The recurrent products of that iteration do
         # not depend on the id, so they can run on other cores during the draw.
         def step(t: Any, logits: Any, ids: Any, costs: Any) -> Any:
-            drawn = draw(logits, numbers[t], temperature, self._filters)
+            drawn = draw(self._drawable(logits), numbers[t], temperature, self._filters)
             following = tf.where(plan[t] == DRAWN, drawn, plan[t])
             cost = nats(logits, following)
             logits = self._model(following[:, None])[:, 0]
@@ -189,6 +190,12 @@ class Sampler:
 
         _, logits, *drawn = tf.while_loop(lambda t, *_: t < count, step, (0, logits, *arrays))
         return (*(array.stack() for array in drawn), logits)
+
+    def _drawable(self, logits: Any) -> Any:
+        """Return logits (B, V) that exclude the id of unknown characters, if there is one."""
+        if self._unknown is None:
+            return logits
+        return logits + tf.one_hot(self._unknown, self._vocab_size, -np.inf, 0.0)
 
 
 def _paced(length: float) -> Iterator[int]:

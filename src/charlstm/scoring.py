@@ -47,13 +47,16 @@ class Details:
 
 @dataclass(frozen=True)
 class Score:
-    """The score of a text; ``note`` describes the characters that were skipped.
+    """The score of a text; ``note`` describes the characters outside the vocabulary.
+
+    They were either ``skipped`` or, by a model that has an id for them, read as ``unknown``.
 
     ``lines`` has a score per line, line end included, if ``per_line`` was set.
     """
 
     whole: Evaluation
     skipped: int = 0
+    unknown: int = 0
     note: str = ""
     lines: list[Evaluation] = field(default_factory=list)
     details: Details | None = None
@@ -97,8 +100,7 @@ def score(
 
         lanes = default_lanes(len(ids), options.batch_size or 1)
         lines = _Lines(read_lines.starts(), len(ids)) if read_lines else None
-        guesses = min(guesses, len(checkpoint.vocabulary))
-        details = _details(ids, guesses)
+        details = _details(ids, guesses := min(guesses, len(checkpoint.vocabulary)))
         nats = 0.0
         for prediction in _predictions(checkpoint, ids, (lanes, guesses), options.device):
             nats += float(prediction.nats.sum())
@@ -108,7 +110,8 @@ def score(
                 _add(details, prediction)
             progress(len(ids) - 1, sum(count for _, _, count in prediction.spans))
     whole = Evaluation(nats, len(ids) - 1, lanes)
-    return Score(whole, reading.skipped, note, lines.scores() if lines else [], details)
+    counts = reading.skipped, reading.unseen - reading.skipped
+    return Score(whole, *counts, note, lines.scores() if lines else [], details)
 
 
 def check_length(name: str, count: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from charlstm.config import presets
+from charlstm.presets import presets
 
 LIGHT = """#!{python}
 import sys

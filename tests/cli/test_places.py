@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, environment, lines_of
+from conftest import SMALL, Run, lines_of, shell
 
 from charlstm.export.artifact import zero_state
 from charlstm.export.destination import format_module
@@ -37,17 +37,6 @@ def _first(checkpoint: object) -> tuple[object, object]:
     import numpy as np
 
     return np.zeros((1, 1), np.int32), zero_state(checkpoint.model)  # type: ignore[attr-defined]
-
-
-def shell(folder: Path, command: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment(**more),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("command", ["sample RUN --length 5", "score RUN text", "doctor"])
@@ -106,21 +95,22 @@ def test_a_pipe_without_a_writer_is_refused_at_once(command: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "proposed"),
+    ("texts", "name", "proposed"),
     [
-        ("data/a/input.txt", "data/b/input.txt", "checkpoints/b"),
-        ("log.1", "log.2", "checkpoints/log.2"),
-        ("a/x.txt", "b/x.txt", "checkpoints/x.txt"),
+        (("data/a/input.txt", "more/a/input.txt"), "a", "checkpoints/more-a"),
+        (("log.1", "log.2"), "log", "checkpoints/log.2"),
+        (("a/x.txt", "b/x.txt"), "x", "checkpoints/x.txt"),
     ],
 )
 def test_two_texts_with_the_same_name_need_two_folders(
-    one: str, two: str, proposed: str, charlstm: Run, tmp_path: Path
+    texts: tuple[str, str], name: str, proposed: str, charlstm: Run, tmp_path: Path
 ) -> None:
-    for name, text in ((one, "the cell\n" * 60), (two, "a gate\n" * 60)):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    one, two = texts
+    for path, text in ((one, "the cell\n" * 60), (two, "a gate\n" * 60)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
     assert charlstm("train", one, *SMALL, "--max-steps", "1").returncode == 0
-    folder = f"checkpoints/{Path(one).stem}"
+    folder = f"checkpoints/{name}"
     done = charlstm("train", two, *SMALL, "--max-steps", "1")
     assert lines_of(done.stderr)[-1] == (
         f"charlstm: {folder}: contains a run of another text ({proposed} is free); choose "

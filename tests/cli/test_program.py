@@ -27,9 +27,10 @@ from charlstm import __version__
 from charlstm.architecture import ModelConfig
 from charlstm.cli import program
 from charlstm.cli._summary import epoch_line, summary
-from charlstm.config import TrainConfig, read_config
+from charlstm.config import TrainConfig
 from charlstm.hardware import has_bfloat16
 from charlstm.network.backend import tf
+from charlstm.presets import read_config
 from charlstm.run.weights_reader import read_checkpoint
 from charlstm.training import start as start_training
 from charlstm.training.reports import EpochReport
@@ -123,7 +124,7 @@ def test_every_option_has_a_help_text(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "headings"),
     [
-        ("train", ["Model", "Training", "Optimizer", "Saving", "Run"]),
+        ("train", ["Model", "Text", "Training", "Optimizer", "Saving", "Run"]),
         ("sample", ["Sampling", "Text", "Output", "Model"]),
         ("score", ["Options"]),
     ],
@@ -245,7 +246,7 @@ def summary_of(text: str, words: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     words.write_text(text, "utf-8")
     monkeypatch.chdir(words.parent)
     options = {"units": 3, "layers": 1, "batch_size": 3, "sequence_length": 10}
-    with start_training(Request("words.txt", options)) as training:
+    with start_training(Request(("words.txt",), options)) as training:
         labelled = [line.partition(":") for line in summary(training)]
     return {label: content.strip() for label, _, content in labelled}
 
@@ -357,13 +358,13 @@ def test_errors_are_one_line_and_leave_nothing(charlstm: Run, tmp_path: Path) ->
     before = sorted(tmp_path.rglob("*"))
     for arguments, complaint in {
         "none": "none: No such file or directory",
-        "folder": "folder: is a directory",
-        "-": "-: the text is read twice",
+        "folder": "folder: no files; name a folder with files",
+        "-": "-: empty",
         "empty": "empty: empty",
         "same": "same: 'a' is its only character",
         "short": r"one step needs 1,025, .* must have 1,139; .* --batch-size, --sequence-length",
-        "latin": r"byte 0xE9 at offset 3, line 1, column 4; .*iconv -f WINDOWS-1252",
-        "wide": "wide: not UTF-8: .*iconv -f UTF-16 -t UTF-8 wide",
+        "latin": r"byte 0xE9 at offset 3, line 1, column 4; .* WINDOWS-1252, use --encoding cp1252",
+        "wide": "wide: not UTF-8: .*it is UTF-16: use --encoding utf-16",
         "random": "random: not UTF-8: byte 0x80 at offset 128",
         "short --config bad.toml": r"bad.toml: unknown key 'unit'; did you mean units\?",
         "short --config nowhere": "nowhere: .*the presets are char-rnn, demo,",

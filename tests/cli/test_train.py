@@ -33,7 +33,7 @@ from charlstm.training.settings import Request
 def test_the_command_to_continue_has_the_options_it_needs(
     text: str | None, typed: dict[str, object], line: str
 ) -> None:
-    assert _again(Request(text, typed)) == line
+    assert _again(Request((text,) if text else (), typed)) == line
 
 
 def test_the_commands_to_continue_and_to_sample_work_as_printed(
@@ -43,7 +43,7 @@ def test_the_commands_to_continue_and_to_sample_work_as_printed(
     (tmp_path / "-a").write_text("the quick brown fox\n" * 20)
     done = charlstm("train", *SMALL, *"--epochs 1 --run".split(), "-my run", "--", "-a")
     assert done.returncode == 0, done.stderr.decode()
-    again = charlstm(*shlex.split(_again(Request("-a", {"run": "-my run"})))[1:])
+    again = charlstm(*shlex.split(_again(Request(("-a",), {"run": "-my run"})))[1:])
     assert again.returncode == 0, again.stderr.decode()
     lines = lines_of(again.stderr)
     assert lines[0].endswith(": resuming training on -a, in -my run")

@@ -1,7 +1,7 @@
-import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +11,11 @@ import pytest
 
 from charlstm.errors import CharlstmError
 from charlstm.text import source
-from charlstm.text.encoding import Corpus, encode, only_in, reuse, split
+from charlstm.text.encoding import Corpus, encode, oddities, only_in, split
+from charlstm.text.opening import open_text
 from charlstm.text.reading import Reading
-from charlstm.text.source import Text, open_text
+from charlstm.text.reuse import reuse
+from charlstm.text.source import Text
 from charlstm.text.vocabulary import Vocabulary
 
 MIXED = (
@@ -72,7 +74,7 @@ def test_the_error_says_if_a_text_ends_in_the_middle_of_a_character(
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_unicode_encodings_are_recognised(encoding: str, tmp_path: Path) -> None:
-    with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8"):
+    with pytest.raises(CharlstmError, match=f"it is {encoding.upper()}: use `enc.*{encoding}$"):
         encode_bytes("hello".encode(encoding), tmp_path)
 
 
@@ -82,7 +84,7 @@ def test_utf_16_and_utf_32_without_a_mark_are_recognised(
     encoding: str, line: str, tmp_path: Path
 ) -> None:
     """Many such texts are valid UTF-8, full of control characters."""
-    with pytest.raises(CharlstmError, match=f"iconv -f {encoding.upper()} -t UTF-8 text >"):
+    with pytest.raises(CharlstmError, match=f"but {encoding.upper()} .*`encoding` {encoding}$"):
         encode_bytes((line * 50).encode(encoding), tmp_path)
 
 
@@ -104,18 +106,18 @@ def test_control_characters_are_not_mistaken_for_another_encoding(
         ("shift_jis", "吾輩は猫である。名前はまだ無い。どこで生れたか\n", "SHIFT_JIS"),
     ],
 )
-def test_the_suggested_command_converts_other_encodings(
+def test_the_suggested_encoding_reads_the_text(
     encoding: str, line: str, name: str, tmp_path: Path
 ) -> None:
     """Even if the text starts with plain ASCII, which gives no hint."""
     content = "an ordinary line\n" * 9 + line * 30
     path = tmp_path / "my text"
     path.write_bytes(content.encode(encoding))
-    with pytest.raises(CharlstmError, match=f"if it is {name}, convert it with: ") as error:
+    with pytest.raises(CharlstmError, match=f"if it is {name}, use `encoding` ") as error:
         encode(open_text(str(path)), tmp_path / "ids")
-    command = str(error.value).partition("convert it with: ")[2]
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    assert (tmp_path / "utf8.txt").read_text("utf-8") == content
+    suggested = str(error.value).partition("use `encoding` ")[2]
+    found = encode(open_text(str(path), suggested), tmp_path / "ids")
+    assert found.vocabulary.decode(found.ids) == content
 
 
 def test_in_a_text_that_is_mostly_utf8_the_advice_is_to_fix_the_byte(tmp_path: Path) -> None:
@@ -133,7 +135,6 @@ def test_in_a_text_that_is_mostly_utf8_the_advice_is_to_fix_the_byte(tmp_path: P
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (gzip.compress(b"the text\n" * 99, mtime=0), "a gzip file: gunzip -c {} > text.txt"),
         (b"PK\x03\x04\xff", "a zip archive: unzip -p {} > text.txt"),
         (b"%PDF-1.7\n\xff\xff", "a PDF file: pdftotext {} text.txt"),
         (b"\x89HDF\r\n\x1a\n\xff", "an HDF5 file"),
@@ -290,7 +291,7 @@ MEASURE = """
 import sys, threading, time
 from pathlib import Path
 from charlstm.text.encoding import encode as encoded
-from charlstm.text.source import open_text as opened
+from charlstm.text.opening import open_text as opened
 peak = 0
 def watch():
     global peak
@@ -350,3 +351,27 @@ def test_a_text_without_unknown_characters_gives_no_note() -> None:
     assert [list(piece) for piece in reading.ids()] == [[0, 1, 1, 0]]
     assert reading.note_or_error("error") == reading.note_or_error("skip") == ""
     assert reading.skipped == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("the cell\r" * 60, "its lines end in CR alone"),
+        ("the cell\r\n" * 60 + "\n", "it mixes CRLF and LF line endings"),
+        ("the cell\n" * 60 + "\ufeff", "1 byte order marks (U+FEFF) are inside it"),
+        ("the \x01cells\n" * 60, "9.1% of its characters are control characters"),
+        ("the cell\r\n" * 60 + "\t\f\x1b", ""),
+    ],
+)
+def test_the_command_in_a_note_removes_what_it_is_about(
+    text: str, note: str, tmp_path: Path
+) -> None:
+    notes = oddities(encode_bytes(text.encode(), tmp_path))
+    assert len(notes) == bool(note)
+    for shown in notes:
+        assert note in shown
+        match = re.search(r"((tr|sed) .*) (removes|converts|makes) ", f"{shown} ")
+        assert match
+        command = ["bash", "-c", match[1]]
+        done = subprocess.run(command, input=text.encode(), capture_output=True, check=True)
+        assert oddities(encode_bytes(done.stdout, tmp_path)) == []

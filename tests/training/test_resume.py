@@ -31,7 +31,7 @@ from charlstm.errors import CharlstmError
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights_reader import read_checkpoint
-from charlstm.text.source import open_text
+from charlstm.text.opening import open_text
 from charlstm.training.corpus import corpus_of_old_run
 from charlstm.training.settings import Request
 
@@ -365,7 +365,7 @@ def test_the_text_is_not_needed_once_it_is_encoded(
 ) -> None:
     monkeypatch.chdir(words.parent)
     options = tomllib.loads((whole / "config.toml").read_text())
-    with training.start(Request(str(words), {}, "config.toml", options)) as started:
+    with training.start(Request((str(words),), {}, "config.toml", options)) as started:
         words.write_text("something else")
         for _ in started.run():
             pass

@@ -7,9 +7,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from charlstm.config import presets
 from charlstm.errors import spelled
 from charlstm.options import Option, option, options
+from charlstm.presets import presets
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

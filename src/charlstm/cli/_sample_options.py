@@ -16,6 +16,7 @@ class SampleConfig(DrawOptions):
     prime_file: str | None = option(
         None, "Read the opening text from a file; -: from standard input.", **FILE
     )
+    encoding: str = option("utf-8", "Encoding of the text of {prime_file}.", metavar="NAME")
     hide_prime: bool = option(default=False, help="Print only the new text, without the prime.")
     unknown: str = unknown_option()
     length: str = option(

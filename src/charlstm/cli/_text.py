@@ -13,6 +13,7 @@ from charlstm.options import is_utf8
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
+    from charlstm.cli._sample_options import SampleConfig
     from charlstm.sampling import Drawn
     from charlstm.text.source import Text
     from charlstm.text.vocabulary import Vocabulary
@@ -30,12 +31,15 @@ def check_utf8(option: str, *texts: str) -> None:
             )
 
 
-def read_prime(prime: str, file: str | None, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:
+def read_prime(config: SampleConfig, vocabulary: Vocabulary) -> NDArray[Any]:
     """Return the ids of the prime, or of the file if there is one; report skipped characters."""
-    from charlstm.text.source import open_once, text_in_memory
+    from charlstm.text.opening import open_once, text_in_memory
 
-    text = text_in_memory(flag("prime"), prime) if file is None else open_once(file)
-    return read_and_tell(text, vocabulary, unknown)
+    if config.prime_file is None:
+        text = text_in_memory(flag("prime"), config.prime)
+    else:
+        text = open_once(config.prime_file, config.encoding)
+    return read_and_tell(text, vocabulary, config.unknown)
 
 
 def read_and_tell(text: Text, vocabulary: Vocabulary, unknown: str) -> NDArray[Any]:

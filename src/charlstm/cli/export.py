@@ -36,6 +36,7 @@ class ExportConfig(ExportOptions):
         "Measure the cost of the export in bits per character on a text; -: standard input.",
         **FILE,
     )
+    encoding: str = option("utf-8", "Encoding of the text of {check}.", metavar="NAME")
     epoch: str = epoch_option()
 
 
@@ -64,12 +65,12 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
 def _export(named: str | None, config: ExportConfig, epoch: str | None) -> None:
     """Export a model, and report its size and its accuracy."""
     from charlstm.run.find import load_checkpoint
-    from charlstm.text.source import open_once
+    from charlstm.text.opening import open_once
 
     path, checkpoint = load_checkpoint(named, epoch)
     if config.format != "saved-model":
         check_file(config.output, path, *filter(None, [config.check]))
-    text = open_once(config.check) if config.check else None
+    text = open_once(config.check, config.encoding) if config.check else None
     tell(f"epoch {checkpoint.epoch} of {path}")
     with closing(Console()) as console, _destination(config) as destination:
         request = ExportRequest(config, destination, text)

@@ -94,7 +94,7 @@ def _ask(prompt: str) -> str | None:
 
 def _answer(line: str, conversation: Conversation) -> None:
     """Answer a line; after a stop text, rewind the state to the end of the text shown."""
-    from charlstm.text.source import text_in_memory
+    from charlstm.text.opening import text_in_memory
 
     if not is_utf8(line):
         raise CharlstmError("the line: not UTF-8", "does the terminal use another encoding?")

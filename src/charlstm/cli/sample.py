@@ -94,7 +94,7 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     if config.output:
         check_file(config.output, path, *filter(None, [config.prime_file]))
     _check_stops(config, checkpoint.vocabulary)
-    ids = read_prime(config.prime, config.prime_file, checkpoint.vocabulary, config.unknown)
+    ids = read_prime(config, checkpoint.vocabulary)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed
     note = f"epoch {checkpoint.epoch} of {path}"
     tell(f"{note}, seed {seed}" if config.seed is None else note)
@@ -131,7 +131,7 @@ def _draw(
     from charlstm.sampling import Sampler
 
     vocabulary = checkpoint.vocabulary
-    filters = Filters(config.top_k, config.top_p, config.min_p)
+    filters = Filters(config.top_k, config.top_p, config.min_p, config.allow_unknown)
     sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=filters)
     opened = ids if len(ids) else vocabulary.encode(vocabulary.opening())
     if config.interactive:

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli._console import Console
-from charlstm.cli._options import (
-    FILE,
-    complete_file,
-    epoch_option,
-    options_of,
-    typed_epoch,
-)
+from charlstm.cli._options import FILE, complete_file, epoch_option, options_of, typed_epoch
 from charlstm.cli._output import check_file, is_stdout, write_to
 from charlstm.cli._stdio import tell, write_text
-from charlstm.config import ScoreOptions
+from charlstm.config import ScoreOptions, encoding_option
 from charlstm.options import option, record_of
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
@@ -33,6 +27,7 @@ if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
 class ScoreConfig(ScoreOptions):
     """How a text is scored, and how the score is printed."""
 
+    encoding: str = encoding_option()
     json: bool = option(default=False, help="Print a JSON object instead of a table.")
     html: str | None = option(
         None, "Also write an HTML page that shades each character by its surprisal.", **FILE
@@ -76,7 +71,7 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
     from charlstm import scoring
     from charlstm.pages.surprisal import GUESSES
     from charlstm.run.find import load_checkpoint
-    from charlstm.text.source import open_once
+    from charlstm.text.opening import open_once
 
     path, checkpoint = load_checkpoint(named, epoch)
     if config.html:
@@ -86,7 +81,7 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
     with closing(Console()) as console:
         progress = console.advancing("scoring")
         result = scoring.score(
-            checkpoint, open_once(text), config, guesses=guesses, progress=progress
+            checkpoint, open_once(text, config.encoding), config, guesses=guesses, progress=progress
         )
     if result.note:
         tell(result.note)
@@ -127,7 +122,12 @@ def _summary(result: Score, config: ScoreConfig) -> str:
     """Format the score of the text."""
     whole = result.whole
     if config.json:
-        record = {**_record(whole), "skipped": result.skipped, "lanes": whole.lanes}
+        record = {
+            **_record(whole),
+            "skipped": result.skipped,
+            "unknown": result.unknown,
+            "lanes": whole.lanes,
+        }
         return f"{json.dumps(record)}\n"
     rows = {
         "bits per character": f"{whole.bits_per_char:.4f}",
@@ -136,6 +136,8 @@ def _summary(result: Score, config: ScoreConfig) -> str:
         "skipped": f"{result.skipped:,}",
         "lanes": f"{whole.lanes:,}",
     }
+    if result.unknown:
+        rows["unknown"] = f"{result.unknown:,}"
     width = max(map(len, rows.values()))
     table = "".join(f"{name:18}  {value:>{width}}\n" for name, value in rows.items())
     return ("\n" if config.per_line else "") + table

@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from charlstm.cli import _interrupt
 from charlstm.cli._console import Console
 from charlstm.cli._eta import Eta
 from charlstm.cli._options import (
-    TYPED,
     GroupedCommand,
     complete_config,
     complete_file,
     flag,
     options_of,
 )
+from charlstm.cli._request import doing, request_of
 from charlstm.cli._summary import epoch_line, needs, outcome, step_line, summary
 from charlstm.cluster import cluster_of
-from charlstm.config import DEMO, LENGTH, RECORDS, TEMPERATURE, read_config
+from charlstm.config import LENGTH, RECORDS, TEMPERATURE
 from charlstm.errors import one_line, spelled
+from charlstm.presets import read_config
 from charlstm.version import __version__
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when the command runs
@@ -46,7 +46,7 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("text", required=False, metavar="[TEXT]", shell_complete=complete_file)
+@click.argument("texts", nargs=-1, metavar="[TEXT]...", shell_complete=complete_file)
 @options_of(*RECORDS)
 @click.option(
     "--config",
@@ -58,10 +58,10 @@ def _load_config(context: click.Context, _option: click.Parameter, name: str | N
 )
 @click.option("--demo", is_flag=True, help="Train on Python's own help texts instead of a file.")
 @click.pass_context
-def train(
-    context: click.Context, /, text: str | None, *, demo: bool, config: str | None, **values: Any
-) -> None:
-    """Train a model on a text file in UTF-8.
+def train(context: click.Context, /, texts: tuple[str, ...], *, demo: bool, **values: Any) -> None:
+    """Train a model on texts: files, folders, or - for standard input.
+
+    Several texts are read as one, and may be compressed.
 
     Weights are saved after every epoch, in checkpoints/input/ for a text input.txt. At the end, the
     path of the best weights is printed on standard output, for scripts:
@@ -75,19 +75,16 @@ def train(
     uninterrupted run.
     """
     from charlstm.training import start
-    from charlstm.training.settings import Hooks, Request
+    from charlstm.training.settings import Hooks
 
-    if demo == (text is not None):
-        raise click.UsageError("Give one text file, or --demo.")
-    sources = {name: context.get_parameter_source(name) for name in values}
-    typed = {name: values[name] for name, source in sources.items() if source in TYPED}
-    saved = {n: values[n] for n, s in sources.items() if s is ParameterSource.DEFAULT_MAP}
-    request = Request(text, typed, config, saved)
+    if demo == bool(texts):
+        raise click.UsageError("Give one text file or several, or --demo.")
+    request = request_of(context, texts, values)
     if request.place.resume and request.place.overwrite:
         raise click.UsageError("Give --resume or --overwrite, not both.")
     cluster = cluster_of(os.environ)
     with closing(Console(silent=not cluster.is_chief)) as console:
-        console.say(f"charlstm {__version__}: {_doing(request)}")
+        console.say(f"charlstm {__version__}: {doing(request)}")
         if cluster.size > 1:
             console.say(f"cluster: {cluster.size} workers, this is {cluster.named(cluster.index)}")
         hooks = Hooks(_interrupt.pressed, console.advancing("encoding", "B"))
@@ -96,16 +93,6 @@ def train(
             best = training.run_folder.choose("best") if cluster.is_chief else None
     if best is not None:
         sys.stdout.buffer.write(os.fsencode(best) + b"\n")  # a path is bytes
-
-
-def _doing(request: Request) -> str:
-    """Say what the command will do, as far as is known before the text is read."""
-    from charlstm.run.folder import RunFolder
-
-    text, folder = request.text or DEMO, request.folder
-    if request.place.resume and RunFolder(folder).exists():
-        return f"resuming training on {text}, in {folder}"
-    return f"training on {text}, into {folder}"
 
 
 def _show(training: Training, request: Request, console: Console) -> None:
@@ -167,12 +154,12 @@ def _again(request: Request) -> str:
             options += [flag(name), str(request.given[name])]
     if place.tensorboard:
         options.append("--tensorboard")
-    if request.text is None:
+    if not request.texts:
         words += ["--demo", *options]
-    elif request.text.startswith("-"):  # which would be taken for an option
-        words += [*options, "--", request.text]
+    elif any(text.startswith("-") for text in request.texts):  # which would be taken for options
+        words += [*options, "--", *request.texts]
     else:
-        words += [request.text, *options]
+        words += [*request.texts, *options]
     return shlex.join(words)
 
 

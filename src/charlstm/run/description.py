@@ -17,7 +17,7 @@ import numpy as np
 from charlstm.architecture import ModelConfig
 from charlstm.config import MAX_EPOCHS
 from charlstm.options import options
-from charlstm.text.vocabulary import CODE_POINTS, FEWEST, Vocabulary
+from charlstm.text.vocabulary import CODE_POINTS, FEWEST, UNKNOWN, Vocabulary
 
 FORMAT = 1
 DESCRIPTION = "charlstm"  # dataset that holds the JSON; also the key of its checksum
@@ -56,6 +56,7 @@ def to_json(description: Description, states: Mapping[str, Kind]) -> dict[str, A
         "epoch": description.epoch,
         "model": {name: v for name, v in asdict(description.model).items() if v is not None},
         "vocabulary": description.vocabulary.characters,
+        **({"unknown": True} if description.vocabulary.has_unknown else {}),
         "metrics": dict(description.metrics),
         "training": dict(description.training),
         "versions": dict(description.versions),
@@ -155,7 +156,10 @@ def _read_model(values: dict[str, Any], size: int) -> tuple[ModelConfig, Vocabul
     characters = expect(values, "vocabulary", str)
     if not FEWEST <= len(characters) <= CODE_POINTS or len(set(characters)) != len(characters):
         raise Refused("its vocabulary is not a string of at least 2 distinct characters")
-    return model, Vocabulary(characters)
+    has_unknown = values.get("unknown", False)
+    if type(has_unknown) is not bool or (has_unknown and UNKNOWN not in characters):
+        raise Refused("its vocabulary has no id for unknown characters")
+    return model, Vocabulary(characters, has_unknown)
 
 
 def _read_architecture(values: dict[str, Any], size: int) -> dict[str, Any]:

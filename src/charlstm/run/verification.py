@@ -14,7 +14,7 @@ from charlstm.files import read_errors
 from charlstm.options import read_toml
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights_reader import read_checkpoint, read_description
-from charlstm.text.encoding import stored_ids
+from charlstm.text.reuse import stored_ids
 
 
 @dataclass(frozen=True)

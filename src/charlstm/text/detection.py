@@ -1,4 +1,4 @@
-"""Guess the format of bytes that are not UTF-8, and how to convert them. Opens no files."""
+"""Guess the format of bytes that are not in the expected encoding. Opens no files."""
 
 import codecs
 import shlex
@@ -11,11 +11,7 @@ MARKS = (  # longest first: the UTF-32 mark begins with the UTF-16 mark
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 FORMATS = {  # first bytes of a file -> its format, and the command that extracts its text
-    b"\x1f\x8b": ("a gzip file", "gunzip -c {} > text.txt"),
     b"PK\x03\x04": ("a zip archive", "unzip -p {} > text.txt"),
-    b"BZh": ("a bzip2 file", "bunzip2 -c {} > text.txt"),
-    b"\xfd7zXZ\0": ("an xz file", "xz -dc {} > text.txt"),
-    b"\x28\xb5\x2f\xfd": ("a zstd file", "zstd -dc {} > text.txt"),
     b"%PDF-": ("a PDF file", "pdftotext {} text.txt"),
     b"\x89HDF\r\n\x1a\n": ("an HDF5 file", ""),
     b"\x89PNG": ("an image", ""),
@@ -23,7 +19,7 @@ FORMATS = {  # first bytes of a file -> its format, and the command that extract
 }
 FEW = 0.2  # share of errors among non-ASCII bytes up to which a text counts as UTF-8
 FEWEST = 16  # non-ASCII bytes needed to guess an encoding
-CODE_PAGES = {  # encodings that are still in use: Python's name -> iconv's
+CODE_PAGES = {  # encodings that are still in use: Python's name -> its usual name
     "cp1252": "WINDOWS-1252",
     "cp1250": "WINDOWS-1250",
     "cp1251": "WINDOWS-1251",
@@ -37,7 +33,8 @@ CODE_PAGES = {  # encodings that are still in use: Python's name -> iconv's
     "euc_kr": "EUC-KR",
 }
 WIDE = ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE")
-SAMPLE = 65536  # bytes that are examined
+SAMPLE = 65536  # bytes of each text that are examined
+GUESSED_FROM = 2**20  # bytes from which a code page is guessed
 CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
 MANY = 0.2  # smallest share of control characters among the bytes at even (or odd) offsets
 # Smallest share of these in all control characters; in UTF-32, of NULs among every fourth byte.
@@ -62,30 +59,35 @@ def wide_encoding(head: bytes) -> str:
     )
 
 
-def advice(head: bytes, around: tuple[bytes, bytes], name: str, *, ends: bool) -> str:
-    """Say what a file that is not UTF-8 probably is, and which command converts it.
+def advice(head: bytes, around: tuple[bytes, bytes], name: str, used: str, *, ends: bool) -> str:
+    """Say what a file that is not in the encoding ``used`` probably is, and how to read it.
 
     ``head`` is the start of the file; ``around`` the bytes before the first invalid byte, and the
-    bytes from there on. ``ends`` is whether the file ends in the middle of a character.
+    bytes from there on. ``ends`` is whether the file ends in the middle of a character. The advice
+    refers to an option by its name in braces.
     """
-    good, rest = around[0][-SAMPLE:], around[1][:SAMPLE]
-    quoted = shlex.quote(name)
+    good, rest = around[0][-SAMPLE:], around[1][:GUESSED_FROM]
+    quoted = shlex.quote(name).replace("{", "{{").replace("}", "}}")
     for start, (what, command) in FORMATS.items():
         if head.startswith(start):
             return f"it is {what}" + (f": {command.format(quoted)}" if command else "")
-    encoding = next((n for mark, n in MARKS if head.startswith(mark)), "") or wide_encoding(head)
-    if not encoding and not good.isascii() and _is_mostly_utf8(good + rest):
+    wide = next((n for mark, n in MARKS if head.startswith(mark)), "") or wide_encoding(head)
+    if used != "UTF-8":
+        likely = wide or ("UTF-8" if _is_mostly_utf8(head) else "")
+        return f"if it is {likely}, use {{encoding}} {likely.lower()}" if likely else ""
+    if wide:
+        return f"it is {wide}: use {{encoding}} {wide.lower()}"
+    if not good.isascii() and _is_mostly_utf8(good + rest[:SAMPLE]):
         drop = f"iconv -c -f UTF-8 -t UTF-8 {quoted} > utf8.txt"
         return f"the text before it is UTF-8: fix that byte, or drop invalid bytes with: {drop}"
-    encoding = encoding or _code_page(rest)
     cut = "it ends in the middle of a character; if it is not truncated but"
-    unless = cut if ends else "if it is"
-    return f"{unless} {encoding}, convert it with: {iconv(encoding, name)}"
+    encoding = _code_page(rest)
+    return f"{cut if ends else 'if it is'} {CODE_PAGES[encoding]}, use {{encoding}} {encoding}"
 
 
-def iconv(encoding: str, name: str) -> str:
-    """Return the command that converts a file to UTF-8."""
-    return f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > utf8.txt"
+def shown_encoding(encoding: str) -> str:
+    """Return the name of an encoding as messages write it."""
+    return encoding.upper().replace("_", "-")
 
 
 def _alternates_with_controls(head: bytes) -> bool:
@@ -123,7 +125,7 @@ def _is_mostly_utf8(content: bytes) -> bool:
 
 
 def _code_page(sample: bytes) -> str:
-    """Return the most likely one-byte or multibyte encoding, by iconv's name."""
+    """Return the most likely one-byte or multibyte encoding, by Python's name."""
     import logging
 
     from charset_normalizer import from_bytes
@@ -136,6 +138,6 @@ def _code_page(sample: bytes) -> str:
         # If windows-1252 scores as well, or gives the same text, prefer it: it is more common.
         equal = [g.encoding for g in guesses if best and g.coherence >= best.coherence]
         same = best and sample.decode(likeliest, "replace") == str(best)
-        if best and not same and likeliest not in equal:
+        if best and not same and likeliest not in equal and best.encoding in CODE_PAGES:
             likeliest = best.encoding
-    return CODE_PAGES.get(likeliest, CODE_PAGES["cp1252"])
+    return likeliest

@@ -5,7 +5,7 @@ nor run folders.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,21 @@ from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.errors import CharlstmError
-from charlstm.text.source import CHUNK_BYTES, Ids, Reader, Text, changed
-from charlstm.text.vocabulary import CODE_POINTS, FEWEST, Vocabulary, code_points
+from charlstm.text.collection import Input
+from charlstm.text.detection import CONTROLS
+from charlstm.text.source import (
+    BYTE_ORDER_MARK,
+    CHUNK_BYTES,
+    UTF8,
+    Advance,
+    CodePoints,
+    Ids,
+    changed,
+)
+from charlstm.text.vocabulary import CODE_POINTS, FEWEST, UNKNOWN, Vocabulary
+
+MARK = chr(BYTE_ORDER_MARK)
+MANY_CONTROLS = 0.01  # share of control characters that is worth a note
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,8 @@ class Corpus:
     mtime_ns: int
     sha256: str
     ids: Ids
+    encoding: str = UTF8
+    min_count: int = 1
 
     def identity(self) -> dict[str, Any]:
         """Return the data that identify this text, for JSON."""
@@ -44,67 +59,91 @@ class Corpus:
             "vocabulary": self.vocabulary.characters,
             "counts": list(self.counts),
             "id_bytes": self.ids.dtype.itemsize,
+            "encoding": self.encoding,
+            "min_count": self.min_count,
+            "unknown": self.vocabulary.has_unknown,
         }
 
 
 def encode(
-    text: Text,
+    text: Input,
     ids_path: Path,
-    advance: Callable[[int], object] | None = None,
+    advance: Advance | None = None,
     *,
-    extra: str = "",
+    min_count: int = 1,
+    known: Vocabulary | None = None,
 ) -> Corpus:
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
     The text is read twice: for its vocabulary, then to encode it. ``advance`` is called with the
-    size of each chunk in bytes, in both passes. The vocabulary also gets the characters of
-    ``extra``.
+    size of each chunk in bytes, in both passes. Characters that occur fewer than ``min_count``
+    times share an id, apart from those of ``known``, all of which the vocabulary gets.
 
-    Raises CharlstmError for a text that is not UTF-8, is empty, has only one distinct character,
-    or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
+    Raises CharlstmError for a text that is not in its encoding, is empty, has only one distinct
+    character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
     size, mtime_ns = text.stamp()
-    reader = Reader(text, size, advance)
-    totals = _count(reader)
-    vocabulary = _vocabulary(text.name, totals, extra)
-    again = Reader(text, size, advance)
+    reader = text.reader(advance)
+    totals = _count(reader.code_points())
+    vocabulary = _vocabulary(text.name, totals, min_count, known or Vocabulary(""))
+    again = text.reader(advance)
     with files.replacing(ids_path) as file:
         for points in again.code_points():
             file.write(vocabulary.table.take(points).tobytes())
         if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
             raise changed(text.name)
+    counts = np.bincount(vocabulary.table, totals, len(vocabulary)).astype(np.int64)
     return Corpus(
         vocabulary=vocabulary,
-        counts=tuple(map(int, totals[code_points(vocabulary.characters)])),
+        counts=tuple(counts.tolist()),
         size=size,
         mtime_ns=mtime_ns,
         sha256=reader.sha256(),
         ids=np.memmap(ids_path, vocabulary.id_dtype, mode="r"),
+        encoding=text.encoding,
+        min_count=min_count,
     )
 
 
-def line_end_note(corpus: Corpus) -> str:
-    """Return a note on line endings that few programs expect; empty if there are none."""
+def oddities(corpus: Corpus) -> list[str]:
+    """Return notes on what few texts are meant to have, and how to change it."""
     counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
     returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
+    controls = sum(count for character, count in counts.items() if ord(character) in CONTROLS)
+    notes = []
     if returns and not newlines:
-        return "its lines end in CR alone, as on the classic Mac; tr '\\r' '\\n' converts them"
-    if returns and returns != newlines:
-        return "it mixes CRLF and LF line endings; tr -d '\\r' makes all of them LF"
-    return ""
+        notes.append(
+            "its lines end in CR alone, as on the classic Mac; tr '\\r' '\\n' converts them"
+        )
+    elif returns and returns != newlines:
+        notes.append("it mixes CRLF and LF line endings; tr -d '\\r' makes all of them LF")
+    if counts.get(MARK):
+        notes.append(
+            f"{counts[MARK]:,} byte order marks (U+FEFF) are inside it; sed 's/\\xef\\xbb\\xbf//g' "
+            "removes them"
+        )
+    if controls > MANY_CONTROLS * len(corpus.ids):
+        share = controls / len(corpus.ids)
+        notes.append(
+            f"{share:.1%} of its characters are control characters; if it should be plain text, "
+            "tr -d '\\000-\\010\\016-\\037' removes them"
+        )
+    return notes
 
 
-def _count(reader: Reader) -> NDArray[np.int64]:
+def _count(chunks: Iterator[CodePoints]) -> NDArray[np.int64]:
     """Return the number of occurrences of each code point, shape (CODE_POINTS,)."""
     totals = np.zeros(CODE_POINTS, np.int64)
-    for points in reader.code_points():
+    for points in chunks:
         counted = np.bincount(points)
         totals[: len(counted)] += counted
     return totals
 
 
-def _vocabulary(name: str, totals: NDArray[np.int64], extra: str) -> Vocabulary:
-    """Return the vocabulary of a text with these counts of code points, plus ``extra``.
+def _vocabulary(
+    name: str, totals: NDArray[np.int64], min_count: int, known: Vocabulary
+) -> Vocabulary:
+    """Return the vocabulary of a text with these counts of code points, plus that of ``known``.
 
     Raises CharlstmError for a text with fewer than two distinct characters.
     """
@@ -112,81 +151,17 @@ def _vocabulary(name: str, totals: NDArray[np.int64], extra: str) -> Vocabulary:
     if len(present) < FEWEST:
         what = f"{chr(present[0])!r} is its only character" if len(present) else "empty"
         raise CharlstmError(f"{name}: {what}", "there is nothing to learn from it")
-    return Vocabulary("".join(sorted({*map(chr, present), *extra})))
-
-
-def reuse(text: Text, ids_path: Path, identity: Any, *, extra: str | None = "") -> Corpus | None:
-    """Return the corpus of an earlier encoding; None if it is damaged or not of this text.
-
-    ``identity`` is the value of ``Corpus.identity``, read from an untrusted file. If the
-    modification time differs or is unknown, the SHA-256 must match. ``extra`` are the characters
-    that the vocabulary must have besides those of the text; with None, any are accepted.
-    """
-    stamp = text.stamp()
-    match identity:
-        case {"size": int(size), "mtime_ns": int(), "sha256": str(sha256)} if size == stamp[0]:
-            stored = stored_ids(ids_path, identity)
-        case _:
-            return None
-    if not stored or not is_unchanged(text, identity):
-        return None
-    vocabulary, ids = stored
-    counts = identity["counts"]
-    if not _has_exactly(vocabulary.characters, counts, extra):
-        return None
-    return Corpus(vocabulary, tuple(counts), *stamp, sha256, ids)
-
-
-def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
-    """Return the vocabulary and the memory-mapped ids of a file, or None if they do not match.
-
-    ``identity`` describes the expected ids.
-    """
-    match identity:
-        case {"vocabulary": str(characters), "counts": list(counts)} if (
-            list(characters) == sorted(set(characters)) and len(characters) >= FEWEST
-        ):
-            vocabulary = Vocabulary(characters)
-        case _:
-            return None
-    if not ids_path.is_file() or not ids_path.stat().st_size:
-        return None
-    ids: Ids = np.memmap(ids_path, np.uint8, mode="r")
-    if len(ids) % vocabulary.id_dtype.itemsize:
-        return None
-    ids = ids.view(vocabulary.id_dtype)
-    return (vocabulary, ids) if _counts(ids, len(vocabulary)) == counts else None
-
-
-def is_unchanged(text: Text, identity: Any) -> bool:
-    """Return whether a text matches an identity, by size and time, or else by SHA-256.
-
-    ``identity`` is as in ``reuse``.
-    """
-    stamp = text.stamp()
-    match identity:
-        case {"size": int(size), "mtime_ns": int(mtime)} if mtime and (size, mtime) == stamp:
-            return True
-    return has_same_text(text, identity)
-
-
-def has_same_text(text: Text, identity: Any) -> bool:
-    """Return whether a text matches an identity by its SHA-256; ``identity`` is as in ``reuse``."""
-    match identity:
-        case {"size": int(size), "sha256": str(sha256), "vocabulary": str()}:
-            stamp = text.stamp()
-            if stamp[0] != size:
-                return False
-            reader = Reader(text, size)
-            reader.read()
-            return reader.sha256() == sha256 and text.stamp() == stamp
-    return False
-
-
-def _has_exactly(characters: str, counts: list[int], extra: str | None) -> bool:
-    """Return whether the vocabulary is exactly the text's characters plus ``extra``."""
-    present = {character for character, count in zip(characters, counts, strict=True) if count}
-    return extra is None or present | set(extra) == set(characters)
+    characters = {*map(chr, np.flatnonzero(totals >= min_count)), *known.characters}
+    has_unknown = known.has_unknown or not characters.issuperset(map(chr, present))
+    if has_unknown:
+        characters.add(UNKNOWN)
+    if len(characters) < FEWEST:
+        raise CharlstmError(
+            f"{name} has no character {min_count:,} times",
+            "use a smaller number",
+            option="min_count",
+        )
+    return Vocabulary("".join(sorted(characters)), has_unknown)
 
 
 def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:
@@ -221,11 +196,11 @@ def training_characters(count: int, validation: float) -> int:
 
 def only_in(part: Ids, corpus: Corpus) -> str:
     """Return the characters that occur in ``part`` of the corpus and nowhere else in it."""
-    counts = np.array(_counts(part, len(corpus.vocabulary)))
+    counts = np.array(counts_of(part, len(corpus.vocabulary)))
     return corpus.vocabulary.decode(np.flatnonzero((counts > 0) & (counts == corpus.counts)))
 
 
-def _counts(ids: Ids, vocab_size: int) -> list[int]:
+def counts_of(ids: Ids, vocab_size: int) -> list[int]:
     """Return the number of occurrences of each id; empty if an id is outside the vocabulary."""
     counts = np.zeros(vocab_size, np.int64)
     for start in range(0, len(ids), CHUNK_BYTES):

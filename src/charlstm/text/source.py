@@ -8,33 +8,43 @@ import hashlib
 import io
 import math
 import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.errors import CharlstmError
-from charlstm.text.detection import SAMPLE, advice, iconv, wide_encoding
+from charlstm.errors import CharlstmError, one_line
+from charlstm.text.compression import DAMAGED
+from charlstm.text.detection import SAMPLE, advice, shown_encoding, wide_encoding
 from charlstm.text.vocabulary import code_points
 
 CodePoints = NDArray[np.unsignedinteger]
 Ids = NDArray[np.unsignedinteger]
 
+Advance = Callable[[int], object]
+
+UTF8 = "utf-8"
 CHUNK_BYTES = 1 << 20
+PIPE_SECONDS = 5.0  # to wait for the writer of a named pipe
 BYTE_ORDER_MARK = 0xFEFF
 
 
 @dataclass(frozen=True)
 class Text:
-    """An open text; to encode it, its stream must be seekable."""
+    """An open text; to encode it, its stream must be seekable.
+
+    ``stream`` has its bytes. If ``file`` is compressed, they are those of its content.
+    """
 
     name: str
     stream: BinaryIO
+    encoding: str = UTF8
+    file: BinaryIO | None = None
+    has_pipes: ClassVar[bool] = False
 
     def stamp(self) -> tuple[int, int]:
         """Return the size in bytes and the modification time in nanoseconds (0 if in memory)."""
@@ -43,63 +53,45 @@ class Text:
         status = os.fstat(self.stream.fileno())
         return status.st_size, status.st_mtime_ns
 
+    def reader(self, advance: Advance | None = None, digest: Any = None) -> "Reader":
+        """Return a new pass over the text, from its start."""
+        size = math.inf if self.is_compressed else self.stamp()[0]
+        return Reader(self, size, advance, digest)
 
-def open_text(path: str) -> Text:
-    """Open a text file that can be read twice.
+    @property
+    def path(self) -> str:
+        """The path that names its run."""
+        return self.name
 
-    Raises CharlstmError if there is none.
-    """
-    if path == "-":
-        raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
-    # Check before opening: to open a pipe without a writer would block forever.
-    with suppress(OSError):
-        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
-            raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
-    return open_once(path)
+    def spooled(self, _folder: Path) -> AbstractContextManager["Text"]:
+        """Return this text: it can be read twice."""
+        return nullcontext(self)
 
-
-def open_once(path: str) -> Text:
-    """Open a text to be read once: any file, or standard input for ``-``.
-
-    Raises CharlstmError if it cannot be opened.
-    """
-    try:
-        return Text(path, open(0, "rb", closefd=False) if path == "-" else Path(path).open("rb"))
-    except IsADirectoryError:
-        raise CharlstmError(f"{path}: is a directory", "name a text file in it") from None
-    except OSError as error:
-        raise CharlstmError(f"{path}: {error.strerror}") from None
-
-
-def demo_text() -> Text:
-    """Return a text that comes with Python: the topics of its ``help()``, sorted by name."""
-    from pydoc_data.topics import topics
-
-    text = "\n".join(topics[name] for name in sorted(topics))
-    return Text("demo", io.BytesIO(text.encode()))
-
-
-def text_in_memory(name: str, content: str) -> Text:
-    """Return a text from a string.
-
-    Reading drops one leading byte order mark, so one is added: a mark in ``content`` is kept.
-    """
-    return Text(name, io.BytesIO(content.encode("utf-8-sig")))
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the bytes of the text are not those of its file."""
+        return self.file is not None and self.file is not self.stream
 
 
 class Reader:
-    """One pass over the first ``size`` bytes of a text.
+    """One pass over the first ``size`` bytes of a text; if it is infinite, over all of it.
 
     If ``size`` is None, it reads from the current position to the end; the stream need not seek.
+    ``advance`` is called with the number of bytes read from the file. ``digest`` is updated with
+    the bytes of the text.
     """
 
     def __init__(
-        self, text: Text, size: int | None, advance: Callable[[int], object] | None = None
+        self,
+        text: Text,
+        size: float | None,
+        advance: Advance | None = None,
+        digest: Any = None,
     ) -> None:
         self._text = text
         self._size = size
         self._advance = advance
-        self._digest = hashlib.sha256()
+        self._digest = digest or hashlib.sha256()
         self._head = b""
         self._lines = self._columns = 0  # before the current chunk
 
@@ -115,15 +107,17 @@ class Reader:
     def code_points(self) -> Iterator[CodePoints]:
         """Yield the code points in chunks of any length; a leading byte order mark is dropped.
 
-        Raises CharlstmError for a text that is not UTF-8, cannot be read, or has become shorter.
+        Raises CharlstmError for a text of another encoding, one that cannot be read, or that has
+        become shorter.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        utf8 = self._text.encoding == UTF8
+        decoder = codecs.getincrementaldecoder(self._text.encoding)()
         offset, first = 0, True  # offset of the chunk; whether no code points were yielded yet
         for chunk in self._chunks():
             pending = len(decoder.getstate()[0])
             if not offset:
                 self._look_at(chunk)
-            if chunk.isascii() and not pending:
+            if utf8 and chunk.isascii() and not pending:
                 points: CodePoints = np.frombuffer(chunk, np.uint8)
                 self._follow(chunk.count(b"\n"), chunk.rfind(b"\n"), len(chunk))
             else:
@@ -139,21 +133,24 @@ class Reader:
     def _look_at(self, chunk: bytes) -> None:
         """Refuse UTF-16 or UTF-32 without a byte order mark, which can be valid UTF-8."""
         self._head = chunk[:SAMPLE]
-        encoding = wide_encoding(self._head)
+        encoding = wide_encoding(self._head) if self._text.encoding == UTF8 else ""
         if encoding:
             problem = f"{self._text.name}: not UTF-8 but {encoding} without a byte order mark"
-            raise CharlstmError(problem, f"convert it with: {iconv(encoding, self._text.name)}")
+            raise CharlstmError(problem, f"use {{encoding}} {encoding.lower()}")
 
     def _chunks(self) -> Iterator[bytes]:
+        compressed = self._text.file if self._text.is_compressed else None
         left = math.inf if self._size is None else self._size
         if self._size is not None:
             self._text.stream.seek(0)
+        before = 0
         while left:
             try:
                 chunk = self._text.stream.read(int(min(CHUNK_BYTES, left)))
-            except OSError as error:
-                raise CharlstmError(f"{self._text.name}: {error.strerror}") from None
-            if not chunk and self._size is None:
+            except (OSError, *DAMAGED) as error:
+                reason = getattr(error, "strerror", None) or f"damaged: {one_line(error)}"
+                raise CharlstmError(f"{self._text.name}: {reason}") from None
+            if not chunk and left == math.inf:
                 return
             if not chunk:
                 raise changed(self._text.name)
@@ -161,7 +158,9 @@ class Reader:
             left -= len(chunk)
             yield chunk
             if self._advance:
-                self._advance(len(chunk))
+                after = compressed.tell() if compressed else before + len(chunk)
+                self._advance(after - before)
+                before = after
 
     def _decode(
         self, decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
@@ -170,10 +169,17 @@ class Reader:
             return decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
             before, rest = error.object[: error.start], error.object[error.start :]
-            hint = advice(self._head, (before, rest), self._text.name, ends=final)
+            used = shown_encoding(self._text.encoding)
+            hint = advice(self._head, (before, rest), self._text.name, used, ends=final)
             raise CharlstmError(
-                f"{self._text.name}: not UTF-8: byte 0x{rest[0]:02X} at offset "
-                f"{offset + error.start:,}, {self._place(before)}; {hint}"
+                f"{self._text.name}: not {used}: byte 0x{rest[0]:02X} at offset "
+                f"{offset + error.start:,}, {self._place(before)}",
+                hint,
+            ) from None
+        except UnicodeError as error:  # UTF-16 without a byte order mark
+            raise CharlstmError(
+                f"{self._text.name}: {one_line(error)}",
+                advice(self._head, (b"", chunk), self._text.name, "UTF-16", ends=final),
             ) from None
 
     def _follow(self, newlines: int, last: int, length: int) -> None:
@@ -183,7 +189,7 @@ class Reader:
 
     def _place(self, before: bytes) -> str:
         """Return the line and column that follow the bytes ``before`` of the current chunk."""
-        text = before.decode("utf-8", "replace")
+        text = before.decode(self._text.encoding, "replace")
         newlines = text.count("\n")
         column = len(text) - text.rfind("\n") - 1 if newlines else self._columns + len(text)
         return f"line {self._lines + newlines + 1:,}, column {column + 1:,}"

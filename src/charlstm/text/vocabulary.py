@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 2  # characters of a vocabulary: with one there is nothing to predict
+UNKNOWN = "\ufffd"  # the replacement character
 CODE_POINTS = 0x110000  # one more than the highest code point of Unicode
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The distinct code points of a text, sorted: ``characters[i]`` has id ``i``."""
+    """The distinct code points of a text, sorted: ``characters[i]`` has id ``i``.
+
+    With ``has_unknown``, the id of UNKNOWN stands for all characters that have no id of their own.
+    """
 
     characters: str
+    has_unknown: bool = False
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -26,10 +31,15 @@ class Vocabulary:
         """The narrowest unsigned integer that holds every id."""
         return np.dtype(np.min_scalar_type(len(self) - 1)).newbyteorder("<")
 
+    @property
+    def unknown(self) -> int | None:
+        """The id of characters that have none of their own, if there is one."""
+        return self.characters.index(UNKNOWN) if self.has_unknown else None
+
     @cached_property
     def table(self) -> NDArray[np.unsignedinteger]:
-        """Ids by code point, shape (CODE_POINTS,); 0 for unknown characters."""
-        table = np.zeros(CODE_POINTS, self.id_dtype)
+        """Ids by code point, shape (CODE_POINTS,); those of unknown characters are alike."""
+        table = np.full(CODE_POINTS, self.unknown or 0, self.id_dtype)
         table[code_points(self.characters)] = np.arange(len(self))
         return table
 

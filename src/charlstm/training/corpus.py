@@ -3,54 +3,58 @@
 Also its division into windows for training and ids for validation.
 """
 
-from collections.abc import Callable
-from pathlib import Path
-
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.files import write_errors
 from charlstm.run.claim import NewRun
 from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
-from charlstm.text.encoding import Corpus, encode, has_same_text, reuse, split
-from charlstm.text.source import Ids, Text
+from charlstm.run.naming import free_folder
+from charlstm.text.collection import Input
+from charlstm.text.encoding import Corpus, encode, split
+from charlstm.text.reuse import has_same_text, reuse
+from charlstm.text.source import Advance, Ids
+from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
-from charlstm.training.settings import free_folder
-
-Advance = Callable[[int], object]  # called with the number of bytes just read
 
 
-def corpus_of_new_run(text: Text, run: NewRun, extra: str, advance: Advance) -> Corpus:
-    """Return the ids of a text; its vocabulary also gets the characters of ``extra``.
+def corpus_of_new_run(
+    text: Input, run: NewRun, min_count: int, known: Vocabulary | None, advance: Advance
+) -> Corpus:
+    """Return the ids of a text, whose vocabulary also gets that of ``known``.
 
     Raises CharlstmError for a text that cannot be trained on.
     """
-    with write_errors(run.place, CHOOSE_ANOTHER):
+    with write_errors(run.place, CHOOSE_ANOTHER), text.spooled(run.path) as spooled:
         replaced = run.replaced
-        corpus = reuse(text, replaced.ids_path, replaced.read_corpus(), extra=extra)
+        corpus = reuse(
+            spooled, replaced.ids_path, replaced.read_corpus(), min_count=min_count, known=known
+        )
         if corpus:
             run.take_ids(replaced)
         else:
-            corpus = encode(text, run.ids_path, advance, extra=extra)
+            corpus = encode(spooled, run.ids_path, advance, min_count=min_count, known=known)
     run.write_corpus(corpus.identity())
     return corpus
 
 
-def corpus_of_old_run(text: Text, run: RunFolder, advance: Advance) -> Corpus:
+def corpus_of_old_run(text: Input, run: RunFolder, advance: Advance) -> Corpus:
     """Return the ids stored in a run; encode its text again if they are lost or damaged.
 
     Raises CharlstmError if the run was started with another text.
     """
     identity = run.read_corpus()
-    with write_errors(run.place, CHOOSE_ANOTHER):
-        corpus = reuse(text, run.ids_path, identity, extra=None)
-        if not corpus and not has_same_text(text, identity):
+    with write_errors(run.place, CHOOSE_ANOTHER), text.spooled(run.path) as spooled:
+        corpus = reuse(spooled, run.ids_path, identity, min_count=None)
+        if not corpus and not has_same_text(spooled, identity):
             raise CharlstmError(
                 f"{text.name}: the run in {run.path} was started with another text, or its "
-                f"corpus.json is damaged ({free_folder(Path(text.name))} is free)",
+                f"corpus.json is damaged ({free_folder(text.path)} is free)",
                 "train another run with {run}, or start again with {overwrite}",
             )
         if not corpus:
-            corpus = encode(text, run.ids_path, advance, extra=identity["vocabulary"])
+            characters, min_count = identity["vocabulary"], identity.get("min_count", 1)
+            known = Vocabulary(characters, identity.get("unknown") is True)
+            corpus = encode(spooled, run.ids_path, advance, min_count=min_count, known=known)
     run.write_corpus(corpus.identity())
     return corpus
 

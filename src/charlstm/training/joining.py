@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
+from charlstm.options import checked
 from charlstm.run.claim import following_run
 from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import Corpus, encode
+from charlstm.text.vocabulary import Vocabulary
 from charlstm.training.position import Position
 from charlstm.training.preparation import Plan, Preparation
 from charlstm.training.reports import Origin
@@ -60,6 +62,7 @@ def _decide(preparation: Preparation, workers: Workers, cluster: Cluster) -> Pla
         "model": asdict(plan.settings.model),
         "config": asdict(plan.settings.config),
         "vocabulary": plan.corpus.vocabulary.characters,
+        "unknown": plan.corpus.vocabulary.has_unknown,
         "text": plan.corpus.sha256,
         "at": asdict(plan.at),
         "is_new": plan.is_new,
@@ -79,15 +82,16 @@ def _follow(preparation: Preparation, workers: Workers, device: Device) -> Plan:
     told = json.loads(workers.text_of_chief(""))
     if "problem" in told:
         raise CharlstmError(f"{device.cluster.named(0)}: {told['problem']}")
+    config = TrainConfig(**checked(told["config"], [TrainConfig]))
     run = preparation.resources.enter_context(following_run(told["history"]))
     try:
-        corpus = _corpus(preparation, run, told)
+        corpus = _corpus(preparation, run, config, told)
     except CharlstmError as error:
         _agree(device.cluster, workers, str(error))
         raise
     _agree(device.cluster, workers)
     return Plan(
-        Settings(ModelConfig(**told["model"]), TrainConfig(**told["config"])),
+        Settings(ModelConfig(**told["model"]), config),
         device,
         corpus,
         run,
@@ -98,13 +102,19 @@ def _follow(preparation: Preparation, workers: Workers, device: Device) -> Plan:
     )
 
 
-def _corpus(preparation: Preparation, run: RunFolder, told: dict[str, Any]) -> Corpus:
+def _corpus(
+    preparation: Preparation, run: RunFolder, config: TrainConfig, told: dict[str, Any]
+) -> Corpus:
     """Encode this worker's copy of the text with the chief's vocabulary.
 
     Raises CharlstmError if it is another text.
     """
-    text = preparation.open()
-    corpus = encode(text, run.ids_path, preparation.advance(text), extra=told["vocabulary"])
+    text, advance = preparation.open(config), preparation.advance
+    with text.spooled(run.path) as spooled:
+        known = Vocabulary(told["vocabulary"], told["unknown"])
+        corpus = encode(
+            spooled, run.ids_path, advance(text), min_count=config.min_count, known=known
+        )
     if corpus.sha256 != told["text"]:
         raise CharlstmError(
             f"{text.name} is not the text of worker 1", "copy the same file to all hosts"

@@ -11,26 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from charlstm.architecture import ModelConfig, Weights
 from charlstm.cluster import Cluster
-from charlstm.config import DEMO, TrainConfig, preset_for
+from charlstm.config import DEMO, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
+from charlstm.presets import preset_for
 from charlstm.rendezvous import meet
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
-from charlstm.text.encoding import (
-    Corpus,
-    is_unchanged,
-    line_end_note,
-    training_characters,
-)
-from charlstm.text.source import Text, demo_text, open_text
+from charlstm.run.naming import free_folder
+from charlstm.text.collection import Collection, Input, collect
+from charlstm.text.encoding import Corpus, oddities, training_characters
+from charlstm.text.opening import codec, demo_text
+from charlstm.text.reuse import is_unchanged
 from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run, divided
 from charlstm.training.finetuning import fit
 from charlstm.training.position import Position, beginning, finished, position_of
@@ -40,7 +38,6 @@ from charlstm.training.settings import (
     Request,
     Settings,
     check_groups,
-    free_folder,
     new_settings,
     resumed_settings,
 )
@@ -99,21 +96,20 @@ class Preparation:
 
     def _begin(self) -> Plan:
         request, base = self.request, None
-        preset = DEMO if request.text is None and not request.config else None
+        preset = DEMO if not request.texts and not request.config else None
         settings = new_settings(request, preset=preset)
         if settings.config.init_from:
             _, base = load_checkpoint(settings.config.init_from)
             # Check the architecture before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
-        text = self.open()
+        text = self.open(settings.config)
         self._refuse_run_of_another_text(text)
         overwrite, tell = request.place.overwrite, self.notes.append
         claim = new_run(request.folder, overwrite=overwrite, tell=tell)
         run = self.resources.enter_context(claim)
-        extra = base.vocabulary.characters if base else ""
-        corpus = corpus_of_new_run(text, run, extra, self.advance(text))
-        if line_end_note(corpus):
-            self.notes.append(f"{text.name}: {line_end_note(corpus)}")
+        known, min_count = base.vocabulary if base else None, settings.config.min_count
+        corpus = corpus_of_new_run(text, run, min_count, known, self.advance(text))
+        self.notes.extend(f"{text.name}: {note}" for note in oddities(corpus))
         if not preset and not request.config:
             count = training_characters(len(corpus.ids), settings.config.validation)
             preset = preset_for(count)
@@ -131,7 +127,7 @@ class Preparation:
 
     def _resume(self, run: RunFolder) -> Plan:
         settings = resumed_settings(self.request, run)
-        text = self.open()
+        text = self.open(settings.config)
         run = self.resources.enter_context(old_run(self.request.folder, self.notes.append))
         corpus = corpus_of_old_run(text, run, self.advance(text))
 
@@ -223,26 +219,30 @@ class Preparation:
             resources=self.resources,
         )
 
-    def _refuse_run_of_another_text(self, text: Text) -> None:
+    def _refuse_run_of_another_text(self, text: Input) -> None:
         """Check that the folder holds no run of another text with the same name.
 
         Raises CharlstmError if it does.
         """
         folder, run = self.request.folder, RunFolder(self.request.folder)
-        if self.request.place.overwrite or not run.exists():
+        if self.request.place.overwrite or text.has_pipes or not run.exists():
             return
         identity = run.read_corpus()
         if identity and not is_unchanged(text, identity):
-            free = free_folder(Path(text.name))
+            free = free_folder(text.path)
             raise CharlstmError(
                 f"{folder}: contains a run of another text ({free} is free)",
                 "choose another folder with {run}, or replace it with {overwrite}",
             )
 
-    def open(self) -> Text:
-        """Open the text."""
-        return demo_text() if self.request.text is None else open_text(self.request.text)
+    def open(self, config: TrainConfig) -> Input:
+        """Open the text, or find all the files that it consists of."""
+        if not self.request.texts:
+            return demo_text()
+        sources = collect(self.request.texts, include=config.include, exclude=config.exclude)
+        return Collection(sources, config.join, codec(config.encoding))
 
-    def advance(self, text: Text) -> Callable[[int], object]:
+    def advance(self, text: Input) -> Callable[[int], object]:
         """Return what to call with the number of bytes just read from a text."""
-        return partial(self.hooks.encoding, 2 * text.stamp()[0])  # the text is read twice
+        size = 0 if text.has_pipes else text.stamp()[0]
+        return partial(self.hooks.encoding, 2 * size)  # the text is read twice

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.architecture import ModelConfig
-from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig, read_config
+from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8, options, read_toml, record_of
+from charlstm.presets import read_config
+from charlstm.run.naming import run_name
 
 if TYPE_CHECKING:  # imported only when a training starts: they import numpy and h5py
     from charlstm.run.description import Description
@@ -32,11 +33,12 @@ CHANGEABLE = {"save_minutes", "log_every", "patience", "keep", "precision", "acc
 class Request:
     """A request for a training.
 
-    ``text`` is the path of the text; None means the demo text. ``typed`` are the options that the
-    user typed. ``config`` is the preset or options file that the user named, ``saved`` its options.
+    ``texts`` are the paths of the texts; none means the demo text. ``typed`` are the options that
+    the user typed. ``config`` is the preset or options file that the user named, ``saved`` its
+    options.
     """
 
-    text: str | None
+    texts: tuple[str, ...]
     typed: Mapping[str, Any] = field(default_factory=dict)
     config: str | None = None
     saved: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class Request:
     @property
     def folder(self) -> Path:
         """The folder of the run."""
-        return Path(self.place.run or RUNS / Path(self.text or DEMO).stem)
+        return Path(self.place.run or RUNS / run_name(next(iter(self.texts), DEMO)))
 
 
 def _never() -> bool:
@@ -105,6 +107,9 @@ class Settings:
                 "rename it",
                 option="init_from",
             )
+        for name in ("join", "include", "exclude"):
+            if not all(map(is_utf8, getattr(self.config, name))):
+                raise CharlstmError("not UTF-8, so config.toml cannot store it", option=name)
         check_groups(self.config)
         if self.config.patience and not self.config.validation:
             raise CharlstmError(
@@ -126,18 +131,6 @@ def check_groups(config: TrainConfig, replicas: int = 1) -> None:
             f"use {{batch_size}} {' or '.join(sizes)}, or another number of groups",
             option="accumulate" if replicas == 1 else "replicas",
         )
-
-
-def free_folder(text: Path) -> Path:
-    """Return a free folder for the run of a text whose default folder is taken.
-
-    The names suit texts such as ``data/NAME/input.txt``, or ``log.1`` and ``log.2``.
-    """
-    above = text.absolute().parent.name
-    names = [above] if text.stem == "input" else []
-    names += [text.name, f"{above}-{text.stem}", f"{above}-{text.name}"]
-    numbered = (f"{text.stem}-{number}" for number in count(2))
-    return next(RUNS / n for n in chain(names, numbered) if n and not (RUNS / n).exists())
 
 
 def new_settings(

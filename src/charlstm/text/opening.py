@@ -1,0 +1,96 @@
+"""Open texts: files, pipes, standard input; also the demo text, and strings."""
+
+import codecs
+import io
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import BinaryIO
+
+from charlstm.errors import CharlstmError
+from charlstm.text.compression import decompressed
+from charlstm.text.source import UTF8, Text
+
+PIPE_SECONDS = 5.0  # to wait for the writer of a named pipe
+
+
+def open_text(path: str, encoding: str = UTF8) -> Text:
+    """Open a text file that can be read twice.
+
+    Raises CharlstmError if there is none.
+    """
+    if path == "-":
+        raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
+    # Check before opening: to open a pipe without a writer would block forever.
+    with suppress(OSError):
+        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
+            raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
+    return open_once(path, encoding)
+
+
+def codec(encoding: str) -> str:
+    """Return Python's name of a text encoding.
+
+    Raises CharlstmError if there is none.
+    """
+    with suppress(LookupError, ValueError):
+        "a".encode(encoding)  # fails for codecs that are no text encodings
+        found = codecs.lookup(encoding)
+        if found.incrementaldecoder:
+            return found.name
+    raise CharlstmError(
+        f"{encoding!r} is not an encoding that Python knows",
+        "use utf-8, latin-1, gb18030 or another of its names",
+        option="encoding",
+    )
+
+
+def open_once(path: str, encoding: str = UTF8) -> Text:
+    """Open a text to be read once: any file, or standard input for ``-``.
+
+    Raises CharlstmError if it cannot be opened, is a pipe that nothing writes to, or if there is no
+    such encoding.
+    """
+    encoding = codec(encoding)
+    try:
+        file = os.fdopen(0, "rb", closefd=False) if path == "-" else _open(Path(path))
+    except IsADirectoryError:
+        raise CharlstmError(f"{path}: is a directory", "name a text file in it") from None
+    except OSError as error:
+        raise CharlstmError(f"{path}: {error.strerror}") from None
+    return Text(path, decompressed(file, path), encoding, file)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a file, or a named pipe that has a writer, or gets one soon.
+
+    Raises CharlstmError for a pipe that nothing writes to, and OSError.
+    """
+    if not path.is_fifo():
+        return path.open("rb")
+    opened: list[BinaryIO] = []
+    # To open a pipe waits for a writer.
+    thread = Thread(target=lambda: opened.append(path.open("rb")), daemon=True)
+    thread.start()
+    thread.join(PIPE_SECONDS)
+    if not opened:
+        raise CharlstmError(f"{path}: a pipe that nothing writes to")
+    return opened[0]
+
+
+def demo_text() -> Text:
+    """Return a text that comes with Python: the topics of its ``help()``, sorted by name."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return Text("demo", io.BytesIO(text.encode()))
+
+
+def text_in_memory(name: str, content: str) -> Text:
+    """Return a text from a string.
+
+    Reading drops one leading byte order mark, so one is added: a mark in ``content`` is kept.
+    """
+    return Text(name, io.BytesIO(content.encode("utf-8-sig")))
