@@ -183,3 +183,22 @@ def test_a_min_count_that_leaves_nothing_is_an_error(
     done = charlstm("train", rare, *STEPS, "--min-count", "5000")
     assert lines_of(done.stderr)[-1].startswith("charlstm: --min-count: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_more_than_65536_distinct_characters_work_from_training_to_export(
+    charlstm: Run, tmp_path: Path
+) -> None:
+    characters = [chr(point) for point in range(0x3400, 0x14000) if not 0xD800 <= point < 0xE000]
+    text = "".join(characters) + "".join(random.Random(1).choices(characters, k=5000))
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    options = "--units 4 --layers 1 --batch-size 3 --sequence-length 10 --max-steps 4".split()
+    assert charlstm("train", "a.txt", *options, "--sample-every", "0").returncode == 0
+    assert charlstm("train", "a.txt", *options, "--resume").returncode == 0
+    drawn = charlstm("sample", "--length", "50").stdout.decode().rstrip("\n")
+    assert set(drawn) <= set(characters)
+    scored = json.loads(charlstm("score", "a.txt", "--json").stdout)
+    assert scored["bits_per_char"] == pytest.approx(np.log2(len(characters)), abs=0.01)
+    for kind in ("numpy", "onnx", "litert", "saved-model", "keras"):
+        done = charlstm("export", "--format", kind, "-o", "a.keras" if kind == "keras" else kind)
+        assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from pathlib import Path
 from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.files import read_errors
-from charlstm.text.opening import open_once
+from charlstm.text.opening import open_once, text_of
 from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
 from charlstm.text.vocabulary import code_points
 
@@ -43,7 +43,8 @@ class Source:
 
     def open(self, encoding: str) -> Text:
         """Open the file; raise CharlstmError if that fails."""
-        return replace(open_once(str(self.path), encoding), name=self.name)
+        with read_errors(self.name):
+            return text_of(self.path.open("rb"), self.name, encoding)
 
 
 @dataclass(frozen=True)

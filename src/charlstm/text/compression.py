@@ -25,10 +25,8 @@ def decompressed(stream: BinaryIO, name: str) -> BinaryIO:
         head = stream.peek(HEAD)[:HEAD]
     except OSError as error:
         raise CharlstmError(f"{name}: {error.strerror}") from None
-    for mark, reader in READERS.items():
-        if re.match(mark, head):
-            return cast(BinaryIO, reader(stream))
-    return stream
+    found = MARKS.match(head)
+    return cast(BinaryIO, READERS[found.lastindex or 0](stream)) if found else stream
 
 
 def _gzip(stream: BinaryIO) -> Any:
@@ -57,9 +55,10 @@ def _zstd(stream: BinaryIO) -> Any:
 
 
 HEAD = 10  # bytes that tell the formats apart
-READERS: dict[bytes, Callable[[BinaryIO], Any]] = {
-    rb"\x1f\x8b": _gzip,
-    rb"BZh[1-9]1AY&SY": bz2.BZ2File,
-    rb"\xfd7zXZ\0": lzma.LZMAFile,
-    rb"\x28\xb5\x2f\xfd": _zstd,
+MARKS = re.compile(rb"(\x1f\x8b)|(BZh[1-9]1AY&SY)|(\xfd7zXZ\0)|(\x28\xb5\x2f\xfd)")
+READERS: dict[int, Callable[[BinaryIO], Any]] = {  # by the number of the mark
+    1: _gzip,
+    2: bz2.BZ2File,
+    3: lzma.LZMAFile,
+    4: _zstd,
 }

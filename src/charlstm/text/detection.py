@@ -33,9 +33,10 @@ CODE_PAGES = {  # encodings that are still in use: Python's name -> its usual na
     "euc_kr": "EUC-KR",
 }
 WIDE = ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE")
-SAMPLE = 65536  # bytes of each text that are examined
+SAMPLE = 65536  # bytes that are examined if a text is not valid
+START = 4096  # bytes of every text that are examined
 GUESSED_FROM = 2**20  # bytes from which a code page is guessed
-CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
+CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 MANY = 0.2  # smallest share of control characters among the bytes at even (or odd) offsets
 # Smallest share of these in all control characters; in UTF-32, of NULs among every fourth byte.
 NEARLY_ALL = 0.9
@@ -48,8 +49,9 @@ def wide_encoding(head: bytes) -> str:
     Such bytes can be valid UTF-8, in which half of each letter is a control character.
     """
     head = head[:SAMPLE]
-    starts = [*FORMATS, *(mark for mark, _ in MARKS)]
-    if any(head.startswith(start) for start in starts) or not _alternates_with_controls(head):
+    if len(head.translate(None, CONTROLS)) == len(head) or not _alternates_with_controls(head):
+        return ""
+    if any(head.startswith(start) for start in (*FORMATS, *(mark for mark, _ in MARKS))):
         return ""
     texts = {name: _decoded(head, name) for name in WIDE}
     readable = [name for name, text in texts.items() if text and _is_readable(text)]
@@ -99,7 +101,8 @@ def _alternates_with_controls(head: bytes) -> bool:
         quarter.count(0) >= NEARLY_ALL * len(quarter) > 0 for quarter in (head[::4], head[3::4])
     ):
         return True
-    counts = [sum(byte in CONTROLS for byte in half) for half in (head[::2], head[1::2])]
+    halves = (head[::2], head[1::2])
+    counts = [len(half) - len(half.translate(None, CONTROLS)) for half in halves]
     return max(counts) >= MANY * len(head) / 2 and max(counts) >= NEARLY_ALL * sum(counts)
 
 

@@ -109,7 +109,7 @@ def oddities(corpus: Corpus) -> list[str]:
     """Return notes on what few texts are meant to have, and how to change it."""
     counts = dict(zip(corpus.vocabulary.characters, corpus.counts, strict=True))
     returns, newlines = counts.get("\r", 0), counts.get("\n", 0)
-    controls = sum(count for character, count in counts.items() if ord(character) in CONTROLS)
+    controls = sum(counts.get(chr(control), 0) for control in CONTROLS)
     notes = []
     if returns and not newlines:
         notes.append(

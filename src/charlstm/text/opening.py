@@ -60,7 +60,15 @@ def open_once(path: str, encoding: str = UTF8) -> Text:
         raise CharlstmError(f"{path}: is a directory", "name a text file in it") from None
     except OSError as error:
         raise CharlstmError(f"{path}: {error.strerror}") from None
-    return Text(path, decompressed(file, path), encoding, file)
+    return text_of(file, path, encoding)
+
+
+def text_of(file: BinaryIO, name: str, encoding: str) -> Text:
+    """Return the text in an open file, which may be compressed.
+
+    Raises CharlstmError if the file cannot be read.
+    """
+    return Text(name, decompressed(file, name), encoding, file)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, one_line
 from charlstm.text.compression import DAMAGED
-from charlstm.text.detection import SAMPLE, advice, shown_encoding, wide_encoding
+from charlstm.text.detection import SAMPLE, START, advice, shown_encoding, wide_encoding
 from charlstm.text.vocabulary import code_points
 
 CodePoints = NDArray[np.unsignedinteger]
@@ -133,7 +133,7 @@ class Reader:
     def _look_at(self, chunk: bytes) -> None:
         """Refuse UTF-16 or UTF-32 without a byte order mark, which can be valid UTF-8."""
         self._head = chunk[:SAMPLE]
-        encoding = wide_encoding(self._head) if self._text.encoding == UTF8 else ""
+        encoding = wide_encoding(chunk[:START]) if self._text.encoding == UTF8 else ""
         if encoding:
             problem = f"{self._text.name}: not UTF-8 but {encoding} without a byte order mark"
             raise CharlstmError(problem, f"use {{encoding}} {encoding.lower()}")
