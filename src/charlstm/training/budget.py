@@ -40,7 +40,7 @@ class Width:
 # more and larger steps.
 WIDTHS = (
     Width(128, 0, 16, 0.004),
-    Width(256, 2e12, 16, 0.004),
+    Width(256, 1.2e12, 16, 0.004),
     Width(384, 1e13, 16, 0.003),
     Width(512, 2.5e13),
     Width(768, 3e14),
@@ -56,7 +56,7 @@ WINDOWS = 8  # for validation
 
 # Seconds for the picture, the sample and the files of an epoch, and once for the first sample and
 # for the end of the program: measured on two cores with 3 x LSTM(256).
-PER_EPOCH, ONCE = 0.6, 3.0
+PER_EPOCH, ONCE = 0.3, 2.5
 
 
 @dataclass(frozen=True)
