@@ -54,6 +54,7 @@ def test_a_score_in_lanes_equals_the_validation_loss(
     *lines, found = map(json.loads, done.stdout.decode().splitlines())
     assert found == {
         "characters": len(whole) - 1,
+        "unknown": 0,
         "nats_per_char": pytest.approx(expected.nats_per_char, abs=1e-5),
         "bits_per_char": pytest.approx(bits_per_char(expected.nats_per_char), abs=1e-5),
         "skipped": 0,

@@ -30,19 +30,6 @@ class TrainConfig:
     They include how the text is read.
     """
 
-    encoding: str = encoding_option(heading="Text")
-    min_count: int = option(
-        1, "Characters that occur fewer times share one id, shown as U+FFFD.", low=1
-    )
-    join: str = option("", "Text between the files, if there are several.", metavar="TEXT")
-    include: tuple[str, ...] = option(
-        (),
-        "Of a folder, read only files whose name or path matches; can be repeated.",
-        metavar="PATTERN",
-    )
-    exclude: tuple[str, ...] = option(
-        (), "Of a folder, leave out what matches; can be repeated.", metavar="PATTERN"
-    )
     epochs: int = option(
         20, "Passes over the training text.", low=1, high=MAX_EPOCHS, heading="Training"
     )
@@ -132,6 +119,19 @@ class TrainConfig:
         low=0,
         high=1,
         open_ends="high",
+    )
+    encoding: str = encoding_option(heading="Text")
+    min_count: int = option(
+        1, "Characters that occur fewer times share one id, shown as U+FFFD.", low=1
+    )
+    join: str = option("", "Text between the files, if there are several.", metavar="TEXT")
+    include: tuple[str, ...] = option(
+        (),
+        "Of a folder, read only files whose name or path matches; can be repeated.",
+        metavar="PATTERN",
+    )
+    exclude: tuple[str, ...] = option(
+        (), "Of a folder, leave out what matches; can be repeated.", metavar="PATTERN"
     )
     keep: int | None = option(
         None, "Keep the weights of only the newest N epochs and the best.", low=1, heading="Saving"

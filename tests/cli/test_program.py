@@ -124,7 +124,7 @@ def test_every_option_has_a_help_text(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "headings"),
     [
-        ("train", ["Model", "Text", "Training", "Optimizer", "Saving", "Run"]),
+        ("train", ["Model", "Training", "Optimizer", "Text", "Saving", "Run"]),
         ("sample", ["Sampling", "Text", "Output", "Model"]),
         ("score", ["Options"]),
     ],

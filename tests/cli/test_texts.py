@@ -1,17 +1,17 @@
 """Texts of every kind on the command line: several files, pipes, encodings, rare characters."""
 
+import gzip
 import json
 import os
 import random
-import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, Run, lines_of, outcome, shell
+from conftest import SMALL, Run, lines_of, outcome
 
 from charlstm.run.weights_reader import read_checkpoint
+from charlstm.text import opening
 
 STEPS = [*SMALL, "--max-steps", "4", "--sample-every", "0", "--validation", "0"]
 
@@ -31,10 +31,10 @@ def test_several_texts_a_folder_and_a_pipe_train_as_one_file_does(
     assert charlstm("train", *files, *STEPS, "--run", "files").returncode == 0
     done = charlstm("train", "parts", "--include", "*.txt", *STEPS)
     assert done.returncode == 0, done.stderr
-    program = f"{shlex.quote(sys.executable)} -m charlstm train {shlex.join(STEPS)}"
-    done = shell(tmp_path, f"gzip -c whole.txt | {program} - && {program} <(cat parts/*.txt)")
+    given = gzip.compress((tmp_path / "whole.txt").read_bytes())
+    done = charlstm("train", "-", *STEPS, given=given)
     assert done.returncode == 0, done.stderr
-    runs = [tmp_path / "checkpoints" / name for name in ("whole", "parts", "stdin", "pipe")]
+    runs = [tmp_path / "checkpoints" / name for name in ("whole", "parts", "stdin")]
     weights = [read_checkpoint(run / "epoch-001.weights.h5").weights for run in runs]
     weights.append(read_checkpoint(tmp_path / "files/epoch-001.weights.h5").weights)
     for other in weights[1:]:
@@ -42,25 +42,17 @@ def test_several_texts_a_folder_and_a_pipe_train_as_one_file_does(
     assert not list((tmp_path / "checkpoints").rglob("*.tmp"))
 
 
-def test_a_training_on_a_pipe_and_a_folder_is_resumed(tmp_path: Path) -> None:
+def test_a_training_on_a_pipe_and_a_folder_is_resumed(charlstm: Run, tmp_path: Path) -> None:
     """If the pipe gives the same text again, and only then."""
     (tmp_path / "texts").mkdir()
     for name in ("a", "b"):
         (tmp_path / "texts" / name).write_text(f"{name} quick brown fox\n" * 20)
-    program = (
-        f"{shlex.quote(sys.executable)} -m charlstm train - texts --join é {shlex.join(SMALL)}"
-    )
-    options = "--sample-every 0 --validation 0 --epochs"
-    for epochs, run in ((2, "once"), (1, "twice"), (2, "twice")):
-        more = f"{options} {epochs} --run {run} --resume"
-        done = shell(tmp_path, f"seq 200 | {program} {more}")
+    command = ["train", "-", "texts", "--join", "é", *SMALL, "--sample-every", "0", "--resume"]
+    for epochs, run in (("2", "once"), ("1", "twice"), ("2", "twice")):
+        done = charlstm(*command, "--epochs", epochs, "--run", run, given=b"12345\n" * 30)
         assert done.returncode == 0, done.stderr
-    one, two = (
-        read_checkpoint(tmp_path / run / "epoch-002.weights.h5").weights
-        for run in ("once", "twice")
-    )
-    assert all(map(np.array_equal, one, two))
-    done = shell(tmp_path, f"seq 201 | {program} {options} 3 --run twice --resume")
+    assert outcome(tmp_path / "once") == outcome(tmp_path / "twice")
+    done = charlstm(*command, "--epochs", "3", "--run", "twice", given=b"12346\n" * 30)
     assert done.returncode == 1
     assert "was started with another text" in lines_of(done.stderr)[-1]
 
@@ -105,10 +97,16 @@ def test_an_unknown_encoding_is_a_one_line_error(
 
 
 def test_a_pipe_that_nothing_writes_to_is_an_error_in_every_command(
-    charlstm: Run, trained: Path, tmp_path: Path
+    charlstm: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(opening, "PIPE_SECONDS", 0.1)
     os.mkfifo(tmp_path / "pipe")
-    for command in (["train", "pipe"], ["score", trained, "pipe"]):
+    for command in (
+        ["train", "pipe"],
+        ["score", trained, "pipe"],
+        ["sample", trained, "--prime-file", "pipe"],
+        ["export", trained, "--format", "numpy", "-o", "a.npz", "--check", "pipe"],
+    ):
         done = charlstm(*command)
         assert done.returncode == 1
         assert lines_of(done.stderr)[-1] == "charlstm: pipe: a pipe that nothing writes to"

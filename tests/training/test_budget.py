@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import SMALL, Run, lines_of, outcome
 
+from charlstm.training import budget
 from charlstm.training.budget import WIDTHS, Width, steps_in, width_for
 
 # So much time that another option ends the training.
@@ -32,8 +33,11 @@ def test_more_time_never_chooses_a_narrower_model_and_never_more_than_the_preset
     assert [width_for(budget, 192) for budget in budgets][-1] == Width(192, 0)
 
 
-def test_the_run_equals_one_that_is_given_the_chosen_options(charlstm: Run, words: Path) -> None:
+def test_the_run_equals_one_that_is_given_the_chosen_options(
+    charlstm: Run, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So the measured steps leave no trace, and a stopped run can continue exactly."""
+    monkeypatch.setattr(budget, "LONGEST", 0.5)
     done = charlstm("train", "words.txt", *TIMED, "--run", "timed")
     assert done.returncode == 0, done.stderr.decode()
     assert any(line.startswith("time: ") for line in lines_of(done.stderr))

@@ -36,7 +36,7 @@ from charlstm.training.corpus import corpus_of_old_run
 from charlstm.training.settings import Request
 
 # How many times one training gets SIGKILL; `make slow` sets more.
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 
 EPOCHS = max(3, KILLS)
 LONG = [

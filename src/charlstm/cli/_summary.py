@@ -126,7 +126,7 @@ def _text(training: Training) -> Iterator[str]:
     if share > MANY_UNSEEN:
         yield (
             f"unseen:  {share:.1%} of the validation characters never occur in the training text: "
-            f"{_listed(unseen)}"
+            f"{_listed(unseen)}; --min-count 5 gives rare characters one id"
         )
     yield (
         f"batches: {windows.steps:,} steps per epoch, each of {windows.batch_size:,} lanes x "

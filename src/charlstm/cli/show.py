@@ -145,7 +145,8 @@ def _page(view: _View, width: int, *, plain: bool) -> Iterator[str]:
     file = view.description
     characters = file.vocabulary.characters
     count = f"{len(characters):,} characters: "
-    settings = (f"{name} {value}" for name, value in view.settings().items() if value is not None)
+    empty: tuple[object, ...] = (None, "", [])
+    settings = (f"{name} {value}" for name, value in view.settings().items() if value not in empty)
     yield _line(view.path)
     for label, text in {
         "model": f"{architecture(file.model)}: {parameters(file.model, len(characters)):,} "

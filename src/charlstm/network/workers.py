@@ -4,6 +4,7 @@ import contextlib
 import re
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,6 +94,8 @@ def lost_workers(cluster: Cluster) -> Iterator[None]:
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if cluster.size == 1:
             raise
+        # Their variables have a pool of threads, which prints an error if Python frees it at exit.
+        traceback.clear_frames(error.__traceback__)
         named = (int(number) for number in TASK.findall(error.message))
         lost = next((index for index in named if index != cluster.index), None)
         who = "another worker" if lost is None else cluster.named(lost)
