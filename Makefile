@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs slow fuzz bench recipe exports gpu scaling clean
+.PHONY: demo test check docs slow fuzz bench recipe presets exports gpu scaling clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -39,8 +39,13 @@ bench: $(VENV)/bench
 
 # Three hours, and continues where it was stopped: compares options of training on TEXT.
 recipe: $(VENV)/installed
-	$(BIN)/python -m bench.recipe $(TEXT) > bench/recipe.md.part
+	$(BIN)/python -m bench.recipe $(TEXT) $(OTHERS) > bench/recipe.md.part
 	mv bench/recipe.md.part bench/recipe.md
+
+# Ten minutes: the preset keras-2016 beside the program it is named after, on Tiny Shakespeare.
+presets: $(VENV)/installed
+	$(BIN)/python -m bench.presets $(TEXT) > bench/presets.md.part
+	mv bench/presets.md.part bench/presets.md
 
 # Ten minutes: measures every export of a model on a text.
 exports: $(VENV)/dev

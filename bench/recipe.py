@@ -1,7 +1,8 @@
-"""Compare training recipes: ``python -m bench.recipe TEXT``; continues where it was stopped.
+"""Compare training recipes: ``python -m bench.recipe TEXT ['OTHER OPTIONS' ...]``.
 
-A recipe is a ``charlstm train`` with some options changed. The runs are kept in
-checkpoints/recipe, and a stopped one is resumed.
+A recipe is a ``charlstm train`` with some options changed. Each further argument is another text
+and the options of a training on it. The runs are kept in checkpoints/recipe, and one that was
+stopped is resumed.
 """
 
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.computer import computer
-from charlstm.architecture import ModelConfig
+from charlstm.architecture import ModelConfig, parameters
 from charlstm.config import TrainConfig
 from charlstm.options import read_toml, record_of
 from charlstm.run.folder import RunFolder
@@ -38,6 +39,7 @@ CHANGES = (
 )
 FULL = ("--precision bfloat16", "--precision float32")
 FULL_SEEDS = (1, 2, 3)
+MILLION = "--config small --units 208 --dropout 0.1 --weight-decay-epochs 4 --epochs 24"
 MINUTES = (1, 3, 10, 30)
 
 
@@ -53,6 +55,11 @@ class Result:
     def minutes(self) -> float:
         """The time that the training took, without the start of the program."""
         return (self.epochs[-1].seconds or 0) / 60
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of distinct characters of its text."""
+        return len(RunFolder(self.folder).read_corpus()["vocabulary"])
 
     @property
     def best(self) -> Epoch:
@@ -77,6 +84,7 @@ def main() -> None:
     short_runs = _short_runs(short)
     full_runs = _full_runs(text)
     timed_runs = _timed_runs(text)
+    _other_texts(sys.argv[2:])
     _draw(short_runs, full_runs)
     _write(min((*full_runs.values(), *timed_runs), key=lambda result: result.loss))
 
@@ -117,6 +125,9 @@ def _full_runs(text: Path) -> dict[str, Result]:
         for change in FULL
     ]
     print(f"\nMean: {means[0]:.4f} in bfloat16, {means[1]:.4f} in float32.\n")
+    million = train(text, MILLION, 1)
+    count = parameters(million.model, million.vocab_size)
+    print(f"`{MILLION}`, {count:,} parameters: {million.loss:.4f}.\n")
     return runs
 
 
@@ -134,6 +145,19 @@ def _timed_runs(text: Path) -> list[Result]:
         results.append(result)
     print()
     return results
+
+
+def _other_texts(words: list[str]) -> None:
+    """Print the table of the trainings on other texts; each word is a text and its options."""
+    print("## Other texts\n")
+    _head("text", "characters", "distinct", "options", "best epoch", "loss")
+    for word in words:
+        name, _, change = word.partition(" ")
+        result = train(Path(name), change, 1)
+        size, vocab_size = len(Path(name).read_text("utf-8")), result.vocab_size
+        loss = f"{result.loss:.4f}"
+        _row(name, f"{size:,}", f"{vocab_size:,}", f"`{change}`", result.best.epoch, loss)
+    print()
 
 
 def _draw(*parts: dict[str, Result]) -> None:

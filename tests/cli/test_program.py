@@ -280,8 +280,10 @@ def test_rare_characters_are_listed_only_if_they_are_many(
         ("★", None),  # 1 of 1,760: less than 0.1 %
         (
             "★" * 9,
-            "0.5% of the validation characters never occur in the training text: '★' (U+2605); "
-            "--min-count 5 gives rare characters one id",
+            (
+                "0.5% of the validation characters never occur in the training text: '★' (U+2605)"
+                "; --min-count 5 gives rare characters one id"
+            ),
         ),
     ],
 )

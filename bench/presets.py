@@ -1,0 +1,77 @@
+"""Compare the preset keras-2016 with the program it reproduces: ``python -m bench.presets TEXT``.
+
+That program is the Keras script of 2016, run with the release of its day, Keras 1.0.3 on Theano:
+its training loss at each step on Tiny Shakespeare is in keras_2016.json, for three seeds. How long
+the loss stays near 3.3 at first is chance, so curves are compared from the step on at which they
+leave that plateau. The runs of the preset are kept in checkpoints/presets.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.computer import computer
+from charlstm.run.folder import RunFolder
+
+RELEASE = Path(__file__).with_name("keras_2016.json")
+RUNS = Path("checkpoints/presets")
+SEEDS = (1, 2, 3)
+STEPS = 1100
+PLATEAU = 3.2  # nats; the loss of the next lower level is 2.7
+MEAN = 40  # steps of a moving mean
+COMPARED = 600  # steps after the plateau
+
+
+def main() -> None:
+    """Print the losses of both programs after the plateau, as Markdown."""
+    print("# The preset keras-2016 beside the release of 2016\n")
+    print(f"`make presets TEXT=input.txt`. {computer('tensorflow', 'keras')}.\n")
+    release = json.loads(RELEASE.read_text())
+    ours = [losses(Path(sys.argv[1]), seed) for seed in SEEDS]
+    print(f"Training loss in nats, means of {MEAN} steps, from the step on at which each curve is")
+    print(f"below {PLATEAU}. Seeds {', '.join(map(str, SEEDS))} of each program.\n")
+    curves = {"Keras 1.0.3": list(map(shifted, release)), "keras-2016": list(map(shifted, ours))}
+    shown = range(0, COMPARED + 1, 100)
+    print("| program | seed | left the plateau at step |" + "".join(f" + {s} |" for s in shown))
+    print("| - | - | - |" + " - |" * len(shown))
+    for name, of_seeds in curves.items():
+        for seed, (left, curve) in zip(SEEDS, of_seeds, strict=True):
+            cells = "".join(f" {curve[step]:.3f} |" for step in shown)
+            print(f"| {name} | {seed} | {left} |{cells}")
+    means = {name: mean([c for _, c in of_seeds]) for name, of_seeds in curves.items()}
+    for name, curve in means.items():
+        print(f"| {name} | mean | |" + "".join(f" {curve[step]:.3f} |" for step in shown))
+    one, two = means.values()
+    apart = [abs(a - b) for a, b in zip(one, two, strict=True)]
+    print(
+        f"\nThe means are at most {max(apart):.3f} apart, {statistics.mean(apart):.3f} on average."
+    )
+
+
+def losses(text: Path, seed: int) -> list[float]:
+    """Train with the preset, unless that is done; return the loss of each step."""
+    run = RunFolder(RUNS / str(seed))
+    options = f"--config keras-2016 --seed {seed} --max-steps {STEPS} --log-every 1 --resume"
+    command = [sys.executable, "-m", "charlstm", "train", str(text), "--run", str(run.path)]
+    command += [*options.split(), "--sample-every", "0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [line["loss"] for line in run.history()[0] if line["kind"] == "step"]
+
+
+def shifted(curve: Sequence[float]) -> tuple[int, list[float]]:
+    """Return the step at which a curve leaves the plateau, and its moving mean from there on."""
+    means = [statistics.mean(curve[max(0, i - MEAN) : i]) for i in range(1, len(curve) + 1)]
+    left = next(step for step, value in enumerate(means, 1) if step > MEAN and value < PLATEAU)
+    return left, means[left - 1 : left + COMPARED]
+
+
+def mean(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean of curves at each step that all of them have."""
+    return [statistics.mean(values) for values in zip(*curves, strict=False)]
+
+
+if __name__ == "__main__":
+    main()
