@@ -136,6 +136,11 @@ def test_errors_name_the_file_and_the_offset_in_it(tmp_path: Path) -> None:
     assert str(error.value).endswith(", or leave it out with `exclude` 'b {x}'")
 
 
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    with pytest.raises(CharlstmError, match="the name of a text is empty"):
+        collect([""])
+
+
 def test_a_missing_file_is_an_error_before_any_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff")
     with pytest.raises(CharlstmError, match="gone: No such file"):

@@ -170,6 +170,8 @@ def collect(
     """
     sources: list[Source] = []
     for path in paths:
+        if not path:  # from an unset variable in a script; it would mean the working folder
+            raise CharlstmError("the name of a text is empty")
         with read_errors(path):
             mode = os.fstat(0).st_mode if path == "-" else Path(path).stat().st_mode
         if path != "-" and stat.S_ISDIR(mode):
