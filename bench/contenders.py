@@ -18,7 +18,7 @@ from charlstm.architecture import ModelConfig
 from charlstm.config import TrainConfig
 from charlstm.text.encoding import Corpus
 from charlstm.text.encoding import encode as encode_text
-from charlstm.text.opening import demo_text, open_text
+from charlstm.text.opening import demo_text, open_once
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
 
@@ -31,7 +31,7 @@ DRAWN = 1024  # characters drawn per workload, over all streams; at least 64 per
 
 def read(text: str) -> Corpus:
     """Encode the text file of this name, or the demo text if the name is empty."""
-    opened = open_text(text) if text else demo_text()
+    opened = open_once(text) if text else demo_text()
     with tempfile.NamedTemporaryFile() as file:
         return encode_text(opened, Path(file.name))
 

@@ -62,6 +62,8 @@ def train(
     """
     saved = read_config(config, RECORDS) if config else {}
     texts = [text] if isinstance(text, str | Path) else text
+    if not texts:
+        raise CharlstmError("there is no text")
     request = Request(tuple(map(str, texts)), checked(options, RECORDS), config, saved)
     with training.start(request) as started:
         yield from started.run()

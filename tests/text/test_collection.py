@@ -94,7 +94,15 @@ def test_a_text_that_only_begins_like_a_compressed_one_is_read(tmp_path: Path) -
 def tree(tmp_path: Path) -> Path:
     """Return a folder with files, hidden files, folders and links."""
     top = tmp_path / "top"
-    for name in ("b/z.py", "b/a.txt", "a.py", "c.md", ".hidden.py", ".git/x.py", "b/.d/y.py"):
+    for name in (
+        "b/z.py",
+        "b/a.txt",
+        "a.py",
+        "c.md",
+        ".hidden.py",
+        ".git/x.py",
+        "checkpoints/r/y.py",
+    ):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(f"{name}\n")
     (top / "loop").symlink_to(top)

@@ -12,7 +12,7 @@ import pytest
 from charlstm.errors import CharlstmError
 from charlstm.text import source
 from charlstm.text.encoding import Corpus, encode, oddities, only_in, split
-from charlstm.text.opening import open_text
+from charlstm.text.opening import open_once
 from charlstm.text.reading import Reading
 from charlstm.text.reuse import reuse
 from charlstm.text.source import Text
@@ -114,9 +114,9 @@ def test_the_suggested_encoding_reads_the_text(
     path = tmp_path / "my text"
     path.write_bytes(content.encode(encoding))
     with pytest.raises(CharlstmError, match=f"if it is {name}, use `encoding` ") as error:
-        encode(open_text(str(path)), tmp_path / "ids")
+        encode(open_once(str(path)), tmp_path / "ids")
     suggested = str(error.value).partition("use `encoding` ")[2]
-    found = encode(open_text(str(path), suggested), tmp_path / "ids")
+    found = encode(open_once(str(path), suggested), tmp_path / "ids")
     assert found.vocabulary.decode(found.ids) == content
 
 
@@ -126,7 +126,7 @@ def test_in_a_text_that_is_mostly_utf8_the_advice_is_to_fix_the_byte(tmp_path: P
     with pytest.raises(
         CharlstmError, match="line 3, column 4; the text before it is UTF-8"
     ) as error:
-        encode(open_text(str(path)), tmp_path / "ids")
+        encode(open_once(str(path)), tmp_path / "ids")
     command = str(error.value).partition("invalid bytes with: ")[2]
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False)
     assert (tmp_path / "utf8.txt").read_text("utf-8") == "學而時習之\nnaïve\ncaf and on\n"
@@ -146,7 +146,7 @@ def test_the_error_names_the_format_of_other_files(
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(CharlstmError) as error:
-        encode(open_text(str(path)), tmp_path / "ids")
+        encode(open_once(str(path)), tmp_path / "ids")
     assert str(error.value).endswith(f"; it is {what.format(path)}")
 
 
@@ -179,7 +179,7 @@ def test_a_text_that_changes_between_the_two_passes_is_refused(tmp_path: Path) -
 def test_a_text_that_shrinks_or_grows_is_refused(size: int, tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"ab" * 100)
-    opened = open_text(str(path))
+    opened = open_once(str(path))
 
     class Cutting(io.FileIO):
         def seek(self, offset: int, whence: int = 0, /) -> int:
@@ -188,13 +188,6 @@ def test_a_text_that_shrinks_or_grows_is_refused(size: int, tmp_path: Path) -> N
 
     with pytest.raises(CharlstmError, match="changed while it was being read"):
         encode(Text("text", Cutting(opened.stream.fileno(), closefd=False)), tmp_path / "ids")
-
-
-def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
-    """It has no writer, so opening it would block forever."""
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CharlstmError, match="regular file"):
-        open_text(str(tmp_path / "pipe"))
 
 
 def test_the_split_matches_published_numbers() -> None:
@@ -222,7 +215,7 @@ def encoded(tmp_path: Path) -> tuple[Path, Path, Corpus]:
     """Return a text, its id file and its corpus."""
     path = tmp_path / "text"
     path.write_bytes(b"hello, hello")
-    return path, tmp_path / "ids", encode(open_text(str(path)), tmp_path / "ids")
+    return path, tmp_path / "ids", encode(open_once(str(path)), tmp_path / "ids")
 
 
 def test_an_encoding_is_reused_until_the_text_changes(
@@ -230,16 +223,16 @@ def test_an_encoding_is_reused_until_the_text_changes(
 ) -> None:
     path, ids_path, corpus = encoded
     identity = json.loads(json.dumps(corpus.identity()))
-    again = reuse(open_text(str(path)), ids_path, identity)
+    again = reuse(open_once(str(path)), ids_path, identity)
     assert again
     assert again.identity() == identity
     assert again.vocabulary.decode(again.ids) == "hello, hello"
     os.utime(path, ns=(1, 1))  # only touched: the SHA-256 is the same
-    again = reuse(open_text(str(path)), ids_path, identity)
+    again = reuse(open_once(str(path)), ids_path, identity)
     assert again
     assert again.mtime_ns == 1
     path.write_bytes(b"hello, hellO")
-    assert reuse(open_text(str(path)), ids_path, identity) is None
+    assert reuse(open_once(str(path)), ids_path, identity) is None
 
 
 def test_a_text_in_memory_is_compared_by_content(encoded: tuple[Path, Path, Corpus]) -> None:
@@ -267,7 +260,7 @@ def test_an_identity_that_does_not_match_is_not_reused(
     os.utime(path, ns=(1, 1))
     identities: list[object] = [None, [], "text", corpus.identity() | change]
     for garbage in identities:
-        assert reuse(open_text(str(path)), ids_path, garbage) is None
+        assert reuse(open_once(str(path)), ids_path, garbage) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 12, b"\xff" * 12, b"\0" * 11])
@@ -276,9 +269,9 @@ def test_a_damaged_id_file_is_not_reused(
 ) -> None:
     path, ids_path, corpus = encoded
     ids_path.write_bytes(content)
-    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+    assert reuse(open_once(str(path)), ids_path, corpus.identity()) is None
     ids_path.unlink()
-    assert reuse(open_text(str(path)), ids_path, corpus.identity()) is None
+    assert reuse(open_once(str(path)), ids_path, corpus.identity()) is None
 
 
 def test_progress_counts_both_passes(tmp_path: Path) -> None:
@@ -291,7 +284,7 @@ MEASURE = """
 import sys, threading, time
 from pathlib import Path
 from charlstm.text.encoding import encode as encoded
-from charlstm.text.opening import open_text as opened
+from charlstm.text.opening import open_once as opened
 peak = 0
 def watch():
     global peak

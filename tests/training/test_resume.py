@@ -31,7 +31,7 @@ from charlstm.errors import CharlstmError
 from charlstm.run.find import load_checkpoint
 from charlstm.run.folder import RunFolder
 from charlstm.run.weights_reader import read_checkpoint
-from charlstm.text.opening import open_text
+from charlstm.text.opening import open_once
 from charlstm.training.corpus import corpus_of_old_run
 from charlstm.training.settings import Request
 
@@ -224,10 +224,10 @@ def test_lost_or_damaged_ids_are_encoded_again_from_the_same_text_only(
         run.ids_path.unlink() if damaged is None else run.ids_path.write_bytes(damaged)
         text.write_text(LONG_TEXT[::-1], "utf-8")
         with pytest.raises(CharlstmError, match="was started with another text"):
-            corpus_of_old_run(open_text(str(text)), run, told.append)
+            corpus_of_old_run(open_once(str(text)), run, told.append)
         assert damaged is None or run.ids_path.read_bytes() == damaged
         text.write_text(LONG_TEXT, "utf-8")
-        corpus = corpus_of_old_run(open_text(str(text)), run, told.append)
+        corpus = corpus_of_old_run(open_once(str(text)), run, told.append)
         assert corpus.ids.tobytes() == run.ids_path.read_bytes() == ids
         assert corpus.identity() | {"mtime_ns": old["mtime_ns"]} == old
 

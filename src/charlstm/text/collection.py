@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from charlstm import files
+from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
 from charlstm.files import read_errors
 from charlstm.text.opening import open_once, text_of
@@ -190,12 +191,12 @@ def collect(
 def _found(
     folder: Path, top: Path, include: Sequence[str], exclude: Sequence[str]
 ) -> Iterator[Source]:
-    """Yield the files in a folder, sorted, without hidden ones; links to folders are not followed.
+    """Yield the files in a folder, sorted, without hidden ones and runs.
 
-    Raises OSError.
+    Links to folders are not followed. Raises OSError.
     """
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name == RUNS.name:
             continue
         names = (path.name, str(path.relative_to(top)))
         if any(fnmatchcase(name, pattern) for name in names for pattern in exclude):

@@ -3,7 +3,6 @@
 import codecs
 import io
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -14,20 +13,6 @@ from charlstm.text.compression import decompressed
 from charlstm.text.source import UTF8, Text
 
 PIPE_SECONDS = 5.0  # to wait for the writer of a named pipe
-
-
-def open_text(path: str, encoding: str = UTF8) -> Text:
-    """Open a text file that can be read twice.
-
-    Raises CharlstmError if there is none.
-    """
-    if path == "-":
-        raise CharlstmError("-: the text is read twice, so it must be a file, not standard input")
-    # Check before opening: to open a pipe without a writer would block forever.
-    with suppress(OSError):
-        if not stat.S_ISREG(mode := Path(path).stat().st_mode) and not stat.S_ISDIR(mode):
-            raise CharlstmError(f"{path}: the text is read twice, so it must be a regular file")
-    return open_once(path, encoding)
 
 
 def codec(encoding: str) -> str:

@@ -29,7 +29,6 @@ Advance = Callable[[int], object]
 
 UTF8 = "utf-8"
 CHUNK_BYTES = 1 << 20
-PIPE_SECONDS = 5.0  # to wait for the writer of a named pipe
 BYTE_ORDER_MARK = 0xFEFF
 
 

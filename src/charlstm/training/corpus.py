@@ -11,10 +11,23 @@ from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
 from charlstm.run.naming import free_folder
 from charlstm.text.collection import Input
 from charlstm.text.encoding import Corpus, encode, split
-from charlstm.text.reuse import has_same_text, reuse
+from charlstm.text.reuse import has_same_text, is_unchanged, reuse
 from charlstm.text.source import Advance, Ids
 from charlstm.text.vocabulary import Vocabulary
 from charlstm.text.windows import Windows
+
+
+def refuse_run_of_another_text(text: Input, run: RunFolder) -> None:
+    """Check that a folder holds no run of another text with the same name.
+
+    Raises CharlstmError if it does.
+    """
+    identity = run.read_corpus() if run.exists() else None
+    if identity and not is_unchanged(text, identity):
+        raise CharlstmError(
+            f"{run.path}: contains a run of another text ({free_folder(text.path)} is free)",
+            "choose another folder with {run}, or replace it with {overwrite}",
+        )
 
 
 def corpus_of_new_run(
@@ -24,15 +37,15 @@ def corpus_of_new_run(
 
     Raises CharlstmError for a text that cannot be trained on.
     """
-    with write_errors(run.place, CHOOSE_ANOTHER), text.spooled(run.path) as spooled:
+    with write_errors(run.place, CHOOSE_ANOTHER):
         replaced = run.replaced
         corpus = reuse(
-            spooled, replaced.ids_path, replaced.read_corpus(), min_count=min_count, known=known
+            text, replaced.ids_path, replaced.read_corpus(), min_count=min_count, known=known
         )
         if corpus:
             run.take_ids(replaced)
         else:
-            corpus = encode(spooled, run.ids_path, advance, min_count=min_count, known=known)
+            corpus = encode(text, run.ids_path, advance, min_count=min_count, known=known)
     run.write_corpus(corpus.identity())
     return corpus
 
@@ -43,9 +56,9 @@ def corpus_of_old_run(text: Input, run: RunFolder, advance: Advance) -> Corpus:
     Raises CharlstmError if the run was started with another text.
     """
     identity = run.read_corpus()
-    with write_errors(run.place, CHOOSE_ANOTHER), text.spooled(run.path) as spooled:
-        corpus = reuse(spooled, run.ids_path, identity, min_count=None)
-        if not corpus and not has_same_text(spooled, identity):
+    with write_errors(run.place, CHOOSE_ANOTHER):
+        corpus = reuse(text, run.ids_path, identity, min_count=None)
+        if not corpus and not has_same_text(text, identity):
             raise CharlstmError(
                 f"{text.name}: the run in {run.path} was started with another text, or its "
                 f"corpus.json is damaged ({free_folder(text.path)} is free)",
@@ -54,7 +67,7 @@ def corpus_of_old_run(text: Input, run: RunFolder, advance: Advance) -> Corpus:
         if not corpus:
             characters, min_count = identity["vocabulary"], identity.get("min_count", 1)
             known = Vocabulary(characters, identity.get("unknown") is True)
-            corpus = encode(spooled, run.ids_path, advance, min_count=min_count, known=known)
+            corpus = encode(text, run.ids_path, advance, min_count=min_count, known=known)
     run.write_corpus(corpus.identity())
     return corpus
 

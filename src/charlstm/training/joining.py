@@ -109,11 +109,15 @@ def _corpus(
 
     Raises CharlstmError if it is another text.
     """
-    text, advance = preparation.open(config), preparation.advance
-    with text.spooled(run.path) as spooled:
+    text = preparation.open(config)
+    with preparation.spooled(text, run) as spooled:
         known = Vocabulary(told["vocabulary"], told["unknown"])
         corpus = encode(
-            spooled, run.ids_path, advance(text), min_count=config.min_count, known=known
+            spooled,
+            run.ids_path,
+            preparation.advance(spooled),
+            min_count=config.min_count,
+            known=known,
         )
     if corpus.sha256 != told["text"]:
         raise CharlstmError(

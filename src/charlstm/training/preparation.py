@@ -7,7 +7,7 @@ see errors at once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
@@ -18,18 +18,22 @@ from charlstm.architecture import ModelConfig, Weights
 from charlstm.cluster import Cluster
 from charlstm.config import DEMO, TrainConfig
 from charlstm.errors import CharlstmError
+from charlstm.files import write_errors
 from charlstm.options import options, to_toml
 from charlstm.presets import preset_for
 from charlstm.rendezvous import meet
 from charlstm.run.claim import new_run, old_run, recover_run
 from charlstm.run.find import load_checkpoint
-from charlstm.run.folder import RunFolder
-from charlstm.run.naming import free_folder
+from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
 from charlstm.text.collection import Collection, Input, collect
 from charlstm.text.encoding import Corpus, oddities, training_characters
 from charlstm.text.opening import codec, demo_text
-from charlstm.text.reuse import is_unchanged
-from charlstm.training.corpus import corpus_of_new_run, corpus_of_old_run, divided
+from charlstm.training.corpus import (
+    corpus_of_new_run,
+    corpus_of_old_run,
+    divided,
+    refuse_run_of_another_text,
+)
 from charlstm.training.finetuning import fit
 from charlstm.training.position import Position, beginning, finished, position_of
 from charlstm.training.reports import Origin
@@ -103,12 +107,14 @@ class Preparation:
             # Check the architecture before the text is read, which can take long.
             new_settings(request, preset=preset, base=base)
         text = self.open(settings.config)
-        self._refuse_run_of_another_text(text)
         overwrite, tell = request.place.overwrite, self.notes.append
+        if not overwrite and not text.has_pipes:
+            refuse_run_of_another_text(text, RunFolder(request.folder))
         claim = new_run(request.folder, overwrite=overwrite, tell=tell)
         run = self.resources.enter_context(claim)
         known, min_count = base.vocabulary if base else None, settings.config.min_count
-        corpus = corpus_of_new_run(text, run, min_count, known, self.advance(text))
+        with self.spooled(text, run) as text:
+            corpus = corpus_of_new_run(text, run, min_count, known, self.advance(text))
         self.notes.extend(f"{text.name}: {note}" for note in oddities(corpus))
         if not preset and not request.config:
             count = training_characters(len(corpus.ids), settings.config.validation)
@@ -129,7 +135,8 @@ class Preparation:
         settings = resumed_settings(self.request, run)
         text = self.open(settings.config)
         run = self.resources.enter_context(old_run(self.request.folder, self.notes.append))
-        corpus = corpus_of_old_run(text, run, self.advance(text))
+        with self.spooled(text, run) as text:
+            corpus = corpus_of_old_run(text, run, self.advance(text))
 
         checkpoint, damage = run.last_state()
         at = position_of(checkpoint, settings.model, corpus, run)
@@ -219,22 +226,6 @@ class Preparation:
             resources=self.resources,
         )
 
-    def _refuse_run_of_another_text(self, text: Input) -> None:
-        """Check that the folder holds no run of another text with the same name.
-
-        Raises CharlstmError if it does.
-        """
-        folder, run = self.request.folder, RunFolder(self.request.folder)
-        if self.request.place.overwrite or text.has_pipes or not run.exists():
-            return
-        identity = run.read_corpus()
-        if identity and not is_unchanged(text, identity):
-            free = free_folder(text.path)
-            raise CharlstmError(
-                f"{folder}: contains a run of another text ({free} is free)",
-                "choose another folder with {run}, or replace it with {overwrite}",
-            )
-
     def open(self, config: TrainConfig) -> Input:
         """Open the text, or find all the files that it consists of."""
         if not self.request.texts:
@@ -242,7 +233,12 @@ class Preparation:
         sources = collect(self.request.texts, include=config.include, exclude=config.exclude)
         return Collection(sources, config.join, codec(config.encoding))
 
+    @contextlib.contextmanager
+    def spooled(self, text: Input, run: RunFolder) -> Iterator[Input]:
+        """Copy what pipes give into temporary files in the run's folder; yield the text."""
+        with write_errors(run.place, CHOOSE_ANOTHER), text.spooled(run.path) as copied:
+            yield copied
+
     def advance(self, text: Input) -> Callable[[int], object]:
         """Return what to call with the number of bytes just read from a text."""
-        size = 0 if text.has_pipes else text.stamp()[0]
-        return partial(self.hooks.encoding, 2 * size)  # the text is read twice
+        return partial(self.hooks.encoding, 2 * text.stamp()[0])  # the text is read twice
