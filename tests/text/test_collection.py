@@ -174,6 +174,7 @@ def test_other_encodings_are_read(
         ("naïve ".encode() * 9 + b"\xff\xff", "gb18030", "not GB18030: byte 0xFF at offset 63"),
         (b"abc\xff\n", "ascii", "not ASCII: byte 0xFF at offset 3, line 1, column 4"),
         ("hello".encode("utf-16-le"), "utf-16", "if it is UTF-16-LE, use `encoding` utf-16-le"),
+        (b"half a pair: \\ud83d", "unicode_escape", "has surrogates, which are not characters"),
     ],
 )
 def test_a_text_of_another_encoding_than_the_given_one_is_refused(

@@ -151,6 +151,10 @@ def _vocabulary(
     if len(present) < FEWEST:
         what = f"{chr(present[0])!r} is its only character" if len(present) else "empty"
         raise CharlstmError(f"{name}: {what}", "there is nothing to learn from it")
+    if totals[0xD800:0xE000].any():  # some of Python's codecs let them pass
+        raise CharlstmError(
+            f"{name}: has surrogates, which are not characters", "use another {encoding}"
+        )
     characters = {*map(chr, np.flatnonzero(totals >= min_count)), *known.characters}
     has_unknown = known.has_unknown or not characters.issuperset(map(chr, present))
     if has_unknown:
