@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +90,37 @@ def test_an_indifferent_model_scores_log2_of_its_vocabulary(
     ]
     assert lines[count] == ""
     assert lines[count + 1].split()[-1] == bits
+
+
+LINES = ["the cell forgets\n", "naïve\n", "the αβγ gate\n", "\n", "cell " * 40 + "\n", "the gate"]
+
+
+def reset_scores(charlstm: Run, weights: Path, lines: list[str], *options: str) -> dict[str, Any]:
+    """Return the score of each line by itself, and that of all, by text."""
+    text = "".join(lines).encode()
+    command = ["score", weights, "-", "--reset", "--per-line", "--json"]
+    done = charlstm(*command, *options, given=text)
+    assert done.returncode == 0, done.stderr
+    *each, whole = map(json.loads, done.stdout.decode().splitlines())
+    return {"": whole} | dict(zip(lines, each, strict=True))
+
+
+def test_a_line_by_itself_has_the_same_score_wherever_it_stands(
+    charlstm: Run, weights: Path
+) -> None:
+    """It is that of the oracle from a zero state, after a newline."""
+    expected = {
+        line: pytest.approx(Oracle(weights).nats("\n" + line).sum() / len(line), abs=1e-5)
+        for line in LINES
+    }
+    for order in ([0, 1, 2, 3, 4, 5], [4, 2, 0, 1, 3, 5], [3, 3, 1, 1, 0, 2, 4, 5]):
+        for options in ([], ["--batch-size", "2"]):
+            lines = [LINES[i] for i in order]
+            found = reset_scores(charlstm, weights, lines, *options)
+            for line in lines:
+                assert found[line]["nats_per_char"] == expected[line]
+                assert found[line]["characters"] == len(line)
+            assert found[""]["characters"] == sum(map(len, lines))
+            assert found[""]["lanes"] == len(lines)
+            total = sum(found[line]["nats_per_char"] * len(line) for line in lines)
+            assert found[""]["nats_per_char"] * found[""]["characters"] == pytest.approx(total)

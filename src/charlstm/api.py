@@ -136,7 +136,7 @@ class Model:
     def score(self, text: str, *, guesses: int = 0, **options: Any) -> Score:
         """Measure how well the model predicts each character of a text but the first.
 
-        ``options`` are batch_size, unknown, per_line and device of ``charlstm score``. If
+        ``options`` are batch_size, unknown, per_line, reset and device of ``charlstm score``. If
         ``guesses`` is not 0, the score has details of each character, with that number of most
         likely characters.
 

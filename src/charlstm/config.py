@@ -234,6 +234,10 @@ class ScoreOptions:
     )
     unknown: str = unknown_option()
     per_line: bool = option(default=False, help="Also score each line, including its line end.")
+    reset: bool = option(
+        default=False,
+        help="Score each line by itself, as if nothing but a line end were before it.",
+    )
     device: str = device_option()
 
 

@@ -3,7 +3,7 @@
 Knows ids only, no characters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -19,6 +19,10 @@ from charlstm.network.workers import ALONE, Workers
 from charlstm.run.history import bits_per_char
 from charlstm.text.source import Ids
 
+Lanes = list[tuple[int, Ids]]  # ids, and the index of the first of them in the text
+
+LONGEST_WINDOW = 512  # characters
+LINES, LINE_WINDOW = 64, 64  # lines that are predicted side by side, and characters per window then
 CHARACTERS_PER_LANE = 4096  # long enough that starting without context costs below 0.005 nats
 
 # Softmax temperatures to choose from, 0.9 to 1.6: a model that overfits is too sure of its guesses
@@ -44,6 +48,24 @@ class Evaluation:
     def bits_per_char(self) -> float:
         """The loss in bits."""
         return bits_per_char(self.nats_per_char)
+
+
+@dataclass(frozen=True)
+class Division:
+    """A text divided into ``lanes``, which are predicted in ``groups`` of at most ``side_by_side``.
+
+    ``longest`` is the longest window that is of use; ``targets`` the number of predictions.
+    """
+
+    lanes: int
+    side_by_side: int
+    groups: Iterator[Lanes]
+    longest: int
+    targets: int
+
+    def evaluation(self, nats: float) -> Evaluation:
+        """Return the result for a total loss in nats."""
+        return Evaluation(nats, self.targets, self.lanes)
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,7 @@ def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     tick: Callable[[], object] = lambda: None,
     workers: Workers = ALONE,
 ) -> Evaluation:
-    """Return the total loss of predicting every id but the first, as ``predict`` does.
+    """Return the total loss of predicting every id but the first.
 
     Of several softmax temperatures, it is the lowest loss (temperature scaling: Guo et al. 2017,
     "On calibration of modern neural networks"). ``tick`` is called after each window; an exception
@@ -85,7 +107,8 @@ def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     """
     lanes = lanes or default_lanes(len(ids), model.batch_size)
     nats = np.zeros(len(temperatures))
-    for group in islice(_groups(ids, lanes, model.batch_size), workers.index, None, workers.count):
+    groups = into_lanes(ids, lanes, model.batch_size).groups
+    for group in islice(groups, workers.index, None, workers.count):
         with _from_zero_state(model):
             for window, weights, _ in _windows(group, model.batch_size, sequence_length):
                 losses = _device_losses(model, tf.constant(window), temperatures).numpy()
@@ -107,16 +130,16 @@ def at_temperature(
     )
 
 
-def predict(
-    model: CharacterModel, ids: Ids, *, sequence_length: int, lanes: int, guesses: int = 0
+def predict_lanes(
+    model: CharacterModel, groups: Iterable[Lanes], *, sequence_length: int, guesses: int = 0
 ) -> Iterator[Prediction]:
-    """Predict every id but the first exactly once; restore the model's state afterwards.
+    """Predict every id of each lane but its first; restore the model's state afterwards.
 
-    N ids, at least two, give N - 1 predictions. They are split in order into ``lanes`` contiguous
-    lanes, each starting from a zero state; more than B are predicted B at a time. Padding has
-    weight 0. ``guesses`` is K, the number of most likely characters in each Prediction.
+    A lane is a sequence of ids, and the index of its first id in the text; it starts from a zero
+    state. A group has at most B lanes. Padding has weight 0. ``guesses`` is K, the number of most
+    likely characters in each Prediction.
     """
-    for group in _groups(ids, lanes, model.batch_size):
+    for group in groups:
         with _from_zero_state(model):
             for window, weights, spans in _windows(group, model.batch_size, sequence_length):
                 results = _device_predictions(model, tf.constant(window), guesses)
@@ -135,17 +158,41 @@ def _from_zero_state(model: CharacterModel) -> Iterator[None]:
         model.set_state(state)
 
 
-def _groups(ids: Ids, lanes: int, most: int) -> Iterator[list[tuple[int, Ids]]]:
-    """Split ids into lanes, and yield up to ``most`` of them at a time, each with its start."""
-    count = len(ids) - 1
+def into_lanes(ids: Ids, lanes: int, most: int | None = None) -> Division:
+    """Divide N ids, at least two, into contiguous lanes; up to ``most``, or all, form a group.
+
+    Every id but the text's first is a target once: the last target of a lane is the first id of the
+    next one.
+    """
+    count, most = len(ids) - 1, most or lanes
     starts = [lane * count // lanes for lane in range(lanes + 1)]
     # The last id of a lane is only a target.
     every = [(start, ids[start : stop + 1]) for start, stop in pairwise(starts)]
-    return (every[first : first + most] for first in range(0, lanes, most))
+    groups = (every[first : first + most] for first in range(0, lanes, most))
+    return Division(lanes, most, groups, min(LONGEST_WINDOW, count), count)
+
+
+def into_lines(ids: Ids, starts: NDArray[np.intp], newline: Ids, most: int | None) -> Division:
+    """Divide ids into lanes of a line each, with ``newline`` (1,) before it; every id is a target.
+
+    ``starts`` are the starts of the lines. Lines of similar length are side by side, and empty ones
+    left out.
+    """
+    ends = np.append(starts[1:], len(ids))
+    order = np.argsort(starts - ends, kind="stable")[: np.count_nonzero(ends > starts)]
+    most = min(most or LINES, len(order))
+
+    def group(chosen: NDArray[np.intp]) -> Lanes:
+        spans = ((int(starts[i]), int(ends[i])) for i in chosen)
+        return [(start - 1, np.concatenate([newline, ids[start:end]])) for start, end in spans]
+
+    groups = (group(order[first : first + most]) for first in range(0, len(order), most))
+    longest = min(LINE_WINDOW, int((ends - starts).max()))
+    return Division(len(order), most, groups, longest, len(ids))
 
 
 def _windows(
-    lanes: list[tuple[int, Ids]], batch_size: int, sequence_length: int
+    lanes: Lanes, batch_size: int, sequence_length: int
 ) -> Iterator[tuple[Ids, NDArray[np.float64], list[tuple[int, int, int]]]]:
     """Yield windows of ids (B, T + 1), the weights of their targets (B, T), 0 or 1, and spans.
 

@@ -21,12 +21,11 @@ from charlstm.text.reading import Reading
 from charlstm.text.source import Ids, Text
 
 if TYPE_CHECKING:  # imports TensorFlow, so at run time only after the text has been read
-    from charlstm.evaluation import Evaluation, Prediction
+    from charlstm.evaluation import Division, Evaluation, Prediction
 
 FEWEST = 2  # characters: one as context, one to predict
 MOST_DETAILED = 200_000  # characters with details: the most that a page can show
 CHANGE_TMPDIR = "set TMPDIR to another folder"
-LONGEST_WINDOW = 512  # characters
 WINDOW_NUMBERS = 2**24  # approximate number of logits and gate values per window, over all lanes
 
 
@@ -82,36 +81,51 @@ def score(
 ) -> Score:
     """Return how well a model predicts each character but the first from those before it.
 
-    Every lane but the first starts without the characters before it. If ``guesses`` is not 0, the
-    score has details, with that number of most likely characters at each position; the text can
-    then have at most MOST_DETAILED characters. ``progress`` is called with the total number of
-    characters and the number of newly scored ones.
+    Every lane but the first starts without the characters before it; with ``reset``, each line is a
+    lane, and its first character is predicted from a newline. If ``guesses`` is not 0, the score
+    has details, with that number of most likely characters at each position; the text can then have
+    at most MOST_DETAILED characters. ``progress`` is called with the total number of characters and
+    the number of newly scored ones.
 
     Raises CharlstmError for a text that cannot be scored, or if the device has too little memory.
     """
-    read_lines = Lines() if options.per_line else None
+    read_lines = Lines() if options.per_line or options.reset else None
     reading = Reading(text, checkpoint.vocabulary, read_lines)
     with _temporary_file() as file:
         _write_ids(reading, file)
         note = reading.note_or_error(options.unknown)
         ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(guesses))
-
-        from charlstm.evaluation import Evaluation, default_lanes
-
-        lanes = default_lanes(len(ids), options.batch_size or 1)
-        lines = _Lines(read_lines.starts(), len(ids)) if read_lines else None
+        starts = read_lines.starts() if read_lines else np.zeros(1, np.intp)
+        lanes = _division(ids, starts, checkpoint, options)
+        lines = _Lines(starts, len(ids), lanes.targets) if options.per_line else None
         details = _details(ids, guesses := min(guesses, len(checkpoint.vocabulary)))
         nats = 0.0
-        for prediction in _predictions(checkpoint, ids, (lanes, guesses), options.device):
+        for prediction in _predictions(checkpoint, lanes, guesses, options.device):
             nats += float(prediction.nats.sum())
             if lines:
                 lines.add(prediction)
             if details:
                 _add(details, prediction)
-            progress(len(ids) - 1, sum(count for _, _, count in prediction.spans))
-    whole = Evaluation(nats, len(ids) - 1, lanes)
+            progress(lanes.targets, sum(count for _, _, count in prediction.spans))
     counts = reading.skipped, reading.unseen - reading.skipped
-    return Score(whole, *counts, note, lines.scores() if lines else [], details)
+    return Score(lanes.evaluation(nats), *counts, note, lines.scores() if lines else [], details)
+
+
+def _division(
+    ids: Ids, starts: NDArray[np.intp], checkpoint: Checkpoint, options: ScoreOptions
+) -> Division:
+    """Return how a text with these line starts is divided into lanes.
+
+    Raises CharlstmError if each line should be one, and the model knows no newlines.
+    """
+    from charlstm.evaluation import default_lanes, into_lanes, into_lines
+
+    if not options.reset:
+        return into_lanes(ids, default_lanes(len(ids), options.batch_size or 1))
+    if "\n" not in checkpoint.vocabulary.characters:
+        raise CharlstmError("the model knows no line ends", "leave it out", option="reset")
+    newline = checkpoint.vocabulary.encode("\n").astype(ids.dtype)
+    return into_lines(ids, starts, newline, options.batch_size)
 
 
 def check_length(name: str, count: int) -> None:
@@ -165,36 +179,35 @@ def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: 
 
 
 def _predictions(
-    checkpoint: Checkpoint, ids: Ids, counts: tuple[int, int], device: str
+    checkpoint: Checkpoint, lanes: Division, guesses: int, device: str
 ) -> Iterator[Prediction]:
     """Yield the predictions for each window of a text.
 
-    ``counts`` are the numbers of lanes and of guesses.
-
     Raises CharlstmError if the device has too little memory.
     """
-    from charlstm.evaluation import predict
+    from charlstm.evaluation import predict_lanes
     from charlstm.network.device import memory_errors, select_device
     from charlstm.network.model import build_model
 
-    (lanes, guesses), size = counts, len(checkpoint.vocabulary)
+    size, count = len(checkpoint.vocabulary), lanes.side_by_side
     on_gpu = select_device(device).on_gpu
     # Logits and gate values per column of a window.
-    numbers = lanes * (size + checkpoint.model.kind.gates * checkpoint.model.units)
-    length = min(LONGEST_WINDOW, max(1, WINDOW_NUMBERS // numbers), len(ids) - 1)
-    with memory_errors(f"{{batch_size}} (now {lanes} lanes)"):
-        model = build_model(checkpoint.model, size, batch_size=lanes, on_gpu=on_gpu)
+    numbers = count * (size + checkpoint.model.kind.gates * checkpoint.model.units)
+    length = min(max(1, WINDOW_NUMBERS // numbers), lanes.longest)
+    with memory_errors(f"{{batch_size}} (now {count} lanes)"):
+        model = build_model(checkpoint.model, size, batch_size=count, on_gpu=on_gpu)
         model.set_arrays(checkpoint.weights)
-        yield from predict(model, ids, sequence_length=length, lanes=lanes, guesses=guesses)
+        yield from predict_lanes(model, lanes.groups, sequence_length=length, guesses=guesses)
 
 
 class _Lines:
     """Accumulates the score of each line of a text, line end included."""
 
-    def __init__(self, starts: NDArray[np.intp], count: int) -> None:
+    def __init__(self, starts: NDArray[np.intp], count: int, targets: int) -> None:
         self._starts = starts
         self._counts = np.diff(starts, append=count)
-        self._counts[np.flatnonzero(self._counts)[0]] -= 1  # the first character is not predicted
+        if targets < count:  # the first character of the text is not predicted
+            self._counts[np.flatnonzero(self._counts)[0]] -= 1
         self._nats = np.zeros(len(starts))
 
     def add(self, prediction: Prediction) -> None:

@@ -56,6 +56,7 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     charlstm score held-out.txt
     charlstm score checkpoints/input held-out.txt --batch-size 32 --json
     charlstm score held-out.txt --html surprisal.html
+    charlstm score names.txt --per-line --reset
     """
     if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
         raise click.UsageError("Give a text, or a checkpoint and a text.")
