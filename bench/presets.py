@@ -21,7 +21,7 @@ RUNS = Path("checkpoints/presets")
 SEEDS = (1, 2, 3)
 STEPS = 1100
 PLATEAU = 3.2  # nats; the loss of the next lower level is 2.7
-MEAN = 40  # steps of a moving mean
+MEAN, FEW = 40, 20  # steps of the moving means: of the losses, and for the end of the plateau
 COMPARED = 600  # steps after the plateau
 
 
@@ -32,7 +32,9 @@ def main() -> None:
     release = json.loads(RELEASE.read_text())
     ours = [losses(Path(sys.argv[1]), seed) for seed in SEEDS]
     print(f"Training loss in nats, means of {MEAN} steps, from the step on at which each curve is")
-    print(f"below {PLATEAU}. Seeds {', '.join(map(str, SEEDS))} of each program.\n")
+    print(
+        f"below {PLATEAU} (mean of {FEW} steps). Seeds {', '.join(map(str, SEEDS))} of each program.\n"
+    )
     curves = {"Keras 1.0.3": list(map(shifted, release)), "keras-2016": list(map(shifted, ours))}
     shown = range(0, COMPARED + 1, 100)
     print("| program | seed | left the plateau at step |" + "".join(f" + {s} |" for s in shown))
@@ -63,9 +65,10 @@ def losses(text: Path, seed: int) -> list[float]:
 
 def shifted(curve: Sequence[float]) -> tuple[int, list[float]]:
     """Return the step at which a curve leaves the plateau, and its moving mean from there on."""
-    means = [statistics.mean(curve[max(0, i - MEAN) : i]) for i in range(1, len(curve) + 1)]
-    left = next(step for step, value in enumerate(means, 1) if step > MEAN and value < PLATEAU)
-    return left, means[left - 1 : left + COMPARED]
+    steps = range(MEAN, len(curve) + 1)
+    left = next(step for step in steps if statistics.mean(curve[step - FEW : step]) < PLATEAU)
+    after = range(left, left + COMPARED + 1)
+    return left, [statistics.mean(curve[step - MEAN : step]) for step in after if step in steps]
 
 
 def mean(curves: Sequence[Sequence[float]]) -> list[float]:
