@@ -31,10 +31,8 @@ def main() -> None:
     print(f"`make presets TEXT=input.txt`. {computer('tensorflow', 'keras')}.\n")
     release = json.loads(RELEASE.read_text())
     ours = [losses(Path(sys.argv[1]), seed) for seed in SEEDS]
-    print(f"Training loss in nats, means of {MEAN} steps, from the step on at which each curve is")
-    print(
-        f"below {PLATEAU} (mean of {FEW} steps). Seeds {', '.join(map(str, SEEDS))} of each program.\n"
-    )
+    print(f"Training loss in nats, means of {MEAN} steps, from the step on at which the mean of")
+    print(f"{FEW} steps is below {PLATEAU}.\n")
     curves = {"Keras 1.0.3": list(map(shifted, release)), "keras-2016": list(map(shifted, ours))}
     shown = range(0, COMPARED + 1, 100)
     print("| program | seed | left the plateau at step |" + "".join(f" + {s} |" for s in shown))
