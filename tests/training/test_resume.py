@@ -172,6 +172,7 @@ def test_resume_refuses_other_options_and_another_text(whole: Path) -> None:
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_continues_with_other_groups_of_lanes(words: Path) -> None:
     """Without dropout, it differs from an uninterrupted run only by rounding, which then grows."""
     options = "--batch-size 4 --sequence-length 30 --dropout 0 --precision float32 --log-every 1"
