@@ -16,6 +16,7 @@ TEXTS = [
     ROOT / "CHANGELOG.md",
     ROOT / "bench" / "results.md",
     ROOT / "bench" / "exports.md",
+    ROOT / "bench" / "presets.md",
     ROOT / "bench" / "recipe.md",
     ROOT / "bench" / "scaling.md",
 ]
