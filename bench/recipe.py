@@ -39,7 +39,7 @@ CHANGES = (
 )
 FULL = ("--precision bfloat16", "--precision float32")
 FULL_SEEDS = (1, 2, 3)
-MILLION = "--config small --units 208 --dropout 0.1 --weight-decay-epochs 4 --epochs 24"
+MILLION = "--config small --units 208 --weight-decay-epochs 4 --dropout 0.1 --epochs 24"
 MINUTES = (1, 3, 10, 30)
 
 
