@@ -17,9 +17,11 @@ LENGTH, TEMPERATURE = 256, 1.0  # defaults of sampling
 MAX_EPOCHS = 2**24 - 1
 
 
-def encoding_option(heading: str = "") -> Any:
+def encoding_option(
+    help_: str = "Encoding of the text: utf-8, utf-16, gb18030, or any other that Python knows.",
+    heading: str = "",
+) -> Any:
     """Declare the option that says how a text file is encoded."""
-    help_ = "Encoding of the text: utf-8, utf-16, gb18030, or any other that Python knows."
     return option("utf-8", help_, metavar="NAME", heading=heading)
 
 

@@ -31,6 +31,11 @@ def spelled(template: str, spell: Callable[[str], str]) -> str:
     return template.format_map(_Spelling(spell))
 
 
+def literal(text: str) -> str:
+    """Escape a text, such as a file name, for a hint, where braces enclose options."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of any exception as one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

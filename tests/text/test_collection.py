@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -230,3 +231,14 @@ def test_a_pipe_that_nothing_writes_to_is_an_error(
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CharlstmError, match="pipe: a pipe that nothing writes to"):
         collect([str(tmp_path / "pipe")])
+
+
+def test_a_missing_reader_of_zstd_is_a_one_line_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_bytes(zstd.compress(b"the text"))
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    with pytest.raises(CharlstmError) as error:
+        encode(Collection(collect([str(tmp_path / "text")])), tmp_path / "ids")
+    problem = f"{tmp_path}/text: a zstd file, and its reader is not installed"
+    assert str(error.value) == f"{problem}; pip install 'charlstm[zstd]'"

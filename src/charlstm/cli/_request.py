@@ -1,4 +1,4 @@
-"""The words of ``charlstm train`` -> a request for a training, and back."""
+"""The words of ``charlstm train`` -> a request for a training, and what to say of it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from charlstm.cli._options import FILE, epoch_option
-from charlstm.config import LENGTH, DrawOptions, device_option, unknown_option
+from charlstm.config import LENGTH, DrawOptions, device_option, encoding_option, unknown_option
 from charlstm.options import option
 
 MOST_SAMPLES = 2**40
@@ -16,7 +16,7 @@ class SampleConfig(DrawOptions):
     prime_file: str | None = option(
         None, "Read the opening text from a file; -: from standard input.", **FILE
     )
-    encoding: str = option("utf-8", "Encoding of the text of {prime_file}.", metavar="NAME")
+    encoding: str = encoding_option("Encoding of the text of {prime_file}.")
     hide_prime: bool = option(default=False, help="Print only the new text, without the prime.")
     unknown: str = unknown_option()
     length: str = option(

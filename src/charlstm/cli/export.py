@@ -16,6 +16,7 @@ from charlstm.cli._console import Console
 from charlstm.cli._options import FILE, complete_file, epoch_option, options_of, typed_epoch
 from charlstm.cli._output import check_file, is_stdout
 from charlstm.cli._stdio import tell, write_text
+from charlstm.config import encoding_option
 from charlstm.errors import CharlstmError
 from charlstm.export import export as export_model
 from charlstm.export.request import SMALLER, ExportOptions, ExportRequest
@@ -36,7 +37,7 @@ class ExportConfig(ExportOptions):
         "Measure the cost of the export in bits per character on a text; -: standard input.",
         **FILE,
     )
-    encoding: str = option("utf-8", "Encoding of the text of {check}.", metavar="NAME")
+    encoding: str = encoding_option("Encoding of the text of {check}.")
     epoch: str = epoch_option()
 
 

@@ -49,7 +49,7 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     """Measure how well a model predicts a text, in bits per character.
 
     Every character but the first is predicted from all the characters before it, unless
-    --batch-size splits the text. TEXT is a file in UTF-8, or - for standard input. CHECKPOINT is a
+    --batch-size splits the text. TEXT is a file, or - for standard input. CHECKPOINT is a
     run folder or a weights file; by default, the newest run under checkpoints/.
 
     \b

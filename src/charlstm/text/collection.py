@@ -16,7 +16,7 @@ from pathlib import Path
 
 from charlstm import files
 from charlstm.config import RUNS
-from charlstm.errors import CharlstmError
+from charlstm.errors import CharlstmError, literal
 from charlstm.files import read_errors
 from charlstm.text.opening import open_once, text_of
 from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
@@ -153,7 +153,7 @@ def _with_exclusion(error: CharlstmError, source: Source) -> CharlstmError:
     """Return an error whose hint says how to leave out a file that was found in a folder."""
     if not source.found:
         return error
-    name = shlex.quote(source.path.name).replace("{", "{{").replace("}", "}}")
+    name = literal(shlex.quote(source.path.name))
     hints = [*filter(None, [error.hint]), f"leave it out with {{exclude}} {name}"]
     return CharlstmError(error.problem, ", or ".join(hints))
 

@@ -26,7 +26,12 @@ def decompressed(stream: BinaryIO, name: str) -> BinaryIO:
     except OSError as error:
         raise CharlstmError(f"{name}: {error.strerror}") from None
     found = MARKS.match(head)
-    return cast(BinaryIO, READERS[found.lastindex or 0](stream)) if found else stream
+    try:
+        return cast(BinaryIO, READERS[found.lastindex or 0](stream)) if found else stream
+    except ImportError:
+        raise CharlstmError(
+            f"{name}: a zstd file, and its reader is not installed", "pip install 'charlstm[zstd]'"
+        ) from None
 
 
 def _gzip(stream: BinaryIO) -> Any:
@@ -34,13 +39,7 @@ def _gzip(stream: BinaryIO) -> Any:
 
 
 def _zstd(stream: BinaryIO) -> Any:
-    try:
-        from backports.zstd import ZstdError, ZstdFile
-    except ImportError:
-        name = stream.name
-        raise CharlstmError(
-            f"{name}: a zstd file, and its reader is not installed", "pip install 'charlstm[zstd]'"
-        ) from None
+    from backports.zstd import ZstdError, ZstdFile
 
     class Readable(ZstdFile):
         """Raises EOFError for damage, as the readers of other formats do."""

@@ -4,6 +4,8 @@ import codecs
 import shlex
 import unicodedata
 
+from charlstm.errors import literal
+
 MARKS = (  # longest first: the UTF-32 mark begins with the UTF-16 mark
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -69,7 +71,7 @@ def advice(head: bytes, around: tuple[bytes, bytes], name: str, used: str, *, en
     refers to an option by its name in braces.
     """
     good, rest = around[0][-SAMPLE:], around[1][:GUESSED_FROM]
-    quoted = shlex.quote(name).replace("{", "{{").replace("}", "}}")
+    quoted = literal(shlex.quote(name))
     for start, (what, command) in FORMATS.items():
         if head.startswith(start):
             return f"it is {what}" + (f": {command.format(quoted)}" if command else "")
