@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm import training
-from charlstm.config import LENGTH, RECORDS, SEED_LIMIT, TEMPERATURE, DrawOptions, ScoreOptions
+from charlstm.config import RECORDS, SEED_LIMIT
 from charlstm.errors import CharlstmError
 from charlstm.export import export
 from charlstm.export.request import ExportOptions, ExportRequest
+from charlstm.inference import LENGTH, TEMPERATURE, DrawOptions, ScoreOptions
 from charlstm.options import checked
 from charlstm.presets import read_config
 from charlstm.run.find import load_checkpoint
@@ -118,7 +119,7 @@ class Model:
         options = DrawOptions(**checked(given, [DrawOptions]))
         kept = Filters(options.top_k, options.top_p, options.min_p, options.allow_unknown)
         vocabulary = self._checkpoint.vocabulary
-        opening = text_in_memory("the prime", prime or vocabulary.opening())
+        opening = text_in_memory("the prime", prime or self._checkpoint.opening)
         try:
             ids, _ = read_ids(opening, vocabulary, "error")
         except CharlstmError as error:  # the command line can skip them

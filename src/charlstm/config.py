@@ -1,6 +1,6 @@
-"""The options of a training, of sampling and of scoring.
+"""The options of a training; those of its model are in ``architecture``.
 
-The options of a model are in ``architecture``. Knows neither Click nor Keras.
+Knows neither Click nor Keras.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from charlstm.options import option
 RUNS = Path("checkpoints")  # the folder that holds the runs
 DEMO = "demo"  # name of the preset and of the run for the text that comes with Python
 SEED_LIMIT = 2**32
-LENGTH, TEMPERATURE = 256, 1.0  # defaults of sampling
 MAX_EPOCHS = 2**24 - 1
 
 
@@ -127,6 +126,15 @@ class TrainConfig:
         1, "Characters that occur fewer times share one id, shown as U+FFFD.", low=1
     )
     join: str = option("", "Text between the files, if there are several.", metavar="TEXT")
+    records: bool = option(
+        default=False,
+        help="The text consists of independent records, one per line: shuffle them, and start each "
+        "without memory of the others.",
+        negatable=True,
+    )
+    record_separator: str = option(
+        "", "Text that separates records, if it is not a line end.", metavar="TEXT"
+    )
     include: tuple[str, ...] = option(
         (),
         "Of a folder, read only files whose name or path matches; can be repeated.",
@@ -143,6 +151,11 @@ class TrainConfig:
     )
     log_every: int = option(100, "Steps between entries in history.jsonl.", low=1)
 
+    @property
+    def separator(self) -> str:
+        """What ends each record; empty if the text has none."""
+        return self.record_separator or ("\n" if self.records else "")
+
 
 def device_option() -> Any:
     """Declare the option that chooses the device."""
@@ -150,13 +163,6 @@ def device_option() -> Any:
         "auto",
         "Device to compute on; auto: a GPU if there is one.",
         choices=("auto", "cpu", "gpu"),
-    )
-
-
-def unknown_option() -> Any:
-    """Declare the option that rejects or skips characters outside the vocabulary."""
-    return option(
-        "error", "What to do with characters outside the vocabulary.", choices=("error", "skip")
     )
 
 
@@ -178,6 +184,11 @@ class RunConfig:
         metavar="DIR",
         heading="Run",
     )
+    cache: str | None = option(
+        None,
+        "Folder for encoded texts, which runs share; by default, each run has its own.",
+        metavar="DIR",
+    )
     resume: bool = option(default=False, help="Continue the run in its folder, or start it.")
     overwrite: bool = option(default=False, help="Replace the run in its folder.")
     device: str = device_option()
@@ -187,60 +198,6 @@ class RunConfig:
     start_timeout: float = option(
         300.0, "Seconds to wait for the other workers of a cluster.", low=0, open_ends="low"
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawOptions:
-    """How characters are drawn."""
-
-    temperature: float = option(
-        TEMPERATURE,
-        "Sampling temperature: lower is safer, higher is bolder; 0: always the likeliest.",
-        low=0,
-        heading="Sampling",
-    )
-    top_k: int | None = option(None, "Sample from the k most likely characters.", low=1)
-    top_p: float | None = option(
-        None,
-        "Sample from the likeliest characters that together reach probability p.",
-        low=0,
-        high=1,
-        open_ends="low",
-    )
-    min_p: float | None = option(
-        None,
-        "Sample from characters at least p times as likely as the likeliest.",
-        low=0,
-        high=1,
-        open_ends="high",
-    )
-    allow_unknown: bool = option(
-        default=False, help="Also draw U+FFFD, if it stands for rare characters."
-    )
-    seed: int | None = option(
-        None, "Random seed; by default, a new one each time.", low=0, high=SEED_LIMIT - 1
-    )
-    prime: str = option(
-        "", "Opening text, which the model continues.", metavar="TEXT", heading="Text"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
-    """How a text is scored."""
-
-    batch_size: int | None = option(
-        None,
-        "Score the text in this many parallel lanes: faster, but each starts without context.",
-        low=1,
-    )
-    unknown: str = unknown_option()
-    per_line: bool = option(default=False, help="Also score each line, including its line end.")
-    reset: bool = option(
-        default=False,
-        help="Score each line by itself, as if nothing but a line end were before it.",
-    )
-    device: str = device_option()
 
 
 RECORDS = (

@@ -17,6 +17,7 @@ from charlstm.network.backend import tf
 from charlstm.network.model import CharacterModel
 from charlstm.network.workers import ALONE, Workers
 from charlstm.run.history import bits_per_char
+from charlstm.text.records import Records
 from charlstm.text.source import Ids
 
 Lanes = list[tuple[int, Ids]]  # ids, and the index of the first of them in the text
@@ -91,7 +92,7 @@ def default_lanes(count: int, batch_size: int) -> int:
 
 def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     model: CharacterModel,
-    ids: Ids,
+    ids: Ids | Records,
     *,
     sequence_length: int,
     lanes: int | None = None,
@@ -99,16 +100,20 @@ def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     tick: Callable[[], object] = lambda: None,
     workers: Workers = ALONE,
 ) -> Evaluation:
-    """Return the total loss of predicting every id but the first.
+    """Return the total loss of predicting every id but the first; of records, every id.
 
     Of several softmax temperatures, it is the lowest loss (temperature scaling: Guo et al. 2017,
     "On calibration of modern neural networks"). ``tick`` is called after each window; an exception
     that it raises ends the evaluation. ``workers`` share the lanes; all get the same result.
     """
-    lanes = lanes or default_lanes(len(ids), model.batch_size)
+    if isinstance(ids, Records):
+        divided = into_records(ids, model.batch_size)
+        sequence_length = min(sequence_length, divided.longest)
+    else:
+        lanes = lanes or default_lanes(len(ids), model.batch_size)
+        divided = into_lanes(ids, lanes, model.batch_size)
     nats = np.zeros(len(temperatures))
-    groups = into_lanes(ids, lanes, model.batch_size).groups
-    for group in islice(groups, workers.index, None, workers.count):
+    for group in islice(divided.groups, workers.index, None, workers.count):
         with _from_zero_state(model):
             for window, weights, _ in _windows(group, model.batch_size, sequence_length):
                 losses = _device_losses(model, tf.constant(window), temperatures).numpy()
@@ -116,7 +121,7 @@ def evaluate(  # noqa: PLR0913 - the last four are rarely needed
                 tick()
     nats = workers.total(nats)
     best = int(np.argmin(nats))
-    return Evaluation(float(nats[best]), len(ids) - 1, lanes, temperatures[best])
+    return Evaluation(float(nats[best]), divided.targets, divided.lanes, temperatures[best])
 
 
 def at_temperature(
@@ -172,23 +177,26 @@ def into_lanes(ids: Ids, lanes: int, most: int | None = None) -> Division:
     return Division(lanes, most, groups, min(LONGEST_WINDOW, count), count)
 
 
-def into_lines(ids: Ids, starts: NDArray[np.intp], newline: Ids, most: int | None) -> Division:
-    """Divide ids into lanes of a line each, with ``newline`` (1,) before it; every id is a target.
+def into_records(records: Records, most: int | None = None) -> Division:
+    """Divide a text into lanes of a record each, with the end of a separator before it.
 
-    ``starts`` are the starts of the lines. Lines of similar length are side by side, and empty ones
-    left out.
+    Every id of a record is a target. Records of similar length are side by side, and those without
+    ids are left out.
     """
-    ends = np.append(starts[1:], len(ids))
-    order = np.argsort(starts - ends, kind="stable")[: np.count_nonzero(ends > starts)]
+    lengths = records.lengths
+    order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
     most = min(most or LINES, len(order))
 
     def group(chosen: NDArray[np.intp]) -> Lanes:
-        spans = ((int(starts[i]), int(ends[i])) for i in chosen)
-        return [(start - 1, np.concatenate([newline, ids[start:end]])) for start, end in spans]
+        spans = ((int(records.starts[i]), int(records.ends[i])) for i in chosen)
+        return [
+            (start - 1, np.concatenate([records.opening, records.ids[start:end]]))
+            for start, end in spans
+        ]
 
     groups = (group(order[first : first + most]) for first in range(0, len(order), most))
-    longest = min(LINE_WINDOW, int((ends - starts).max()))
-    return Division(len(order), most, groups, longest, len(ids))
+    longest = min(LINE_WINDOW, int(lengths.max()))
+    return Division(len(order), most, groups, longest, int(lengths.sum()))
 
 
 def _windows(

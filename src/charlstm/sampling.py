@@ -13,6 +13,7 @@ from charlstm.drawing import Filters, draw, uniforms
 from charlstm.evaluation import nats
 from charlstm.network.backend import tf
 from charlstm.network.model import State, build_model
+from charlstm.network.restarts import NO_LIMIT, Restarts
 from charlstm.run.weights import Checkpoint
 
 # Characters per call of the loop. The overhead of a call takes as long as about ten characters, so
@@ -24,25 +25,29 @@ LONG, WINDOW = 2048, 512  # ids: texts of at least LONG are read in windows of W
 DRAWN = -1  # marks a position whose id is drawn, not given
 
 Tick = Callable[[int], object]  # called with the number of newly read ids
-Snapshot = tuple[State, Any, list[np.random.Generator]]
+Snapshot = tuple[State, Any, Any, list[np.random.Generator]]
 
 
 @dataclass(frozen=True)
 class Drawn:
     """The drawn characters of each text: ids and nats, both of shape (samples, characters).
 
-    The nats are surprisals under the model's softmax, without temperature and filters.
+    The nats are surprisals under the model's softmax, without temperature and filters. ``ends``,
+    of the same shape, marks the last character of each record.
     """
 
     ids: NDArray[np.int32]
     nats: NDArray[np.float32]
+    ends: NDArray[np.bool_]
 
 
 class Sampler:
     """Generates ``samples`` texts in parallel with a stateful model and a compiled loop.
 
     Between calls, the model has consumed every id read or written so far, and ``_logits`` predict
-    the next one.
+    the next one. If the model was trained on records, each text restarts after a separator, as in
+    training; ``restart_here`` makes a prime part of every record. A record also ends without a
+    separator, once so many characters are drawn that it would have more than ``limit``.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Sampler:
         on_gpu: bool,
         samples: int = 1,
         filters: Filters | None = None,
+        limit: int = NO_LIMIT,
     ) -> None:
         self._samples = samples
         self._filters = filters or Filters()
@@ -61,16 +67,19 @@ class Sampler:
             checkpoint.model, self._vocab_size, batch_size=samples, on_gpu=on_gpu
         )
         self.set_weights(checkpoint)
+        separator = checkpoint.vocabulary.encode(checkpoint.separator)
+        self._restarts = Restarts(self._model, separator, limit)
+        self._begin()
         self._chunk = tf.function(
             self._generate,
             autograph=False,
             jit_compile=not on_gpu,  # XLA cannot compile cuDNN's LSTM
             input_signature=[
                 tf.TensorSpec((samples, self._vocab_size), tf.float32),
-                tf.TensorSpec((CHUNK,), tf.int32),
-                tf.TensorSpec((CHUNK, samples), tf.float64),
+                (tf.TensorSpec((CHUNK,), tf.int32), tf.TensorSpec((CHUNK, samples), tf.float64)),
                 tf.TensorSpec((), tf.int32),
                 tf.TensorSpec((), tf.float64),
+                tuple([_spec(array) for array in part] for part in (self._place, self._restart)),
             ],
         )
 
@@ -99,14 +108,25 @@ class Sampler:
             yield from self.write(length, temperature=temperature)
 
     def begin(self, prime: NDArray[np.int32], *, seed: int, tick: Tick = lambda _: None) -> None:
-        """Reset the state, and read a prime of at least one id.
+        """Reset the state, and read a prime, of at least one id if the model knows no records.
 
         Drawn character t of text i uses number t of stream i of ``uniforms``.
         """
         self._streams = [uniforms(seed, stream) for stream in range(self._samples)]
-        self._model.reset_state()
-        self._logits = tf.zeros((self._samples, self._vocab_size))
+        self._begin()
         self.read(prime, tick)
+
+    def _begin(self) -> None:
+        self._model.reset_state()
+        self._logits = self._restarts.begin(tf.zeros((self._samples, self._vocab_size)))
+        self.restart_here()
+
+    def restart_here(self) -> None:
+        """From now on, restart each text after a separator as it is now.
+
+        Without effect if the model was not trained on records.
+        """
+        self._restart, self._place = self._restarts.here(self._logits), self._restarts.outset()
 
     def read(self, ids: NDArray[np.int32], tick: Tick = lambda _: None) -> None:
         """Feed more ids to all texts, using the generation loop with given ids.
@@ -114,7 +134,7 @@ class Sampler:
         A single text of at least LONG ids is read in windows, which is faster.
         """
         start = 0
-        while self._samples == 1 and len(ids) - start >= LONG:
+        while self._samples == 1 and not self._restart and len(ids) - start >= LONG:
             self._logits = self._last_logits(ids[None, start : start + WINDOW])
             start += WINDOW
             tick(WINDOW)
@@ -144,11 +164,11 @@ class Sampler:
 
     def snapshot(self) -> Snapshot:
         """Return a snapshot of all texts for ``restore``."""
-        return self.state(), self._logits, copy.deepcopy(self._streams)
+        return self.state(), self._logits, self._place, copy.deepcopy(self._streams)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Return to a snapshot; each snapshot can be restored only once."""
-        state, self._logits, self._streams = snapshot
+        state, self._logits, self._place, self._streams = snapshot
         self._model.set_state(state)
 
     def probabilities(self) -> NDArray[np.float32]:
@@ -163,39 +183,52 @@ class Sampler:
         numbers: NDArray[np.float64],
         temperature: float,
     ) -> Drawn:
-        *drawn, self._logits = self._chunk(self._logits, plan, numbers, count, temperature)
-        ids, costs = (array.numpy()[:count] for array in drawn)
-        return Drawn(ids.T, costs.T)
-
-    def _generate(self, logits: Any, plan: Any, numbers: Any, count: Any, temperature: Any) -> Any:
-        """Draw and feed ``count`` ids one by one; return ids, nats (CHUNK, B) and the last logits.
-
-        ``logits`` (B, V) predict the first id. ``plan`` (CHUNK,) holds given ids, and DRAWN where
-        an id is drawn. ``numbers`` (CHUNK, B) are the uniform numbers of the draws.
-        """
-        shape = (self._samples,)
-        arrays = (
-            tf.TensorArray(tf.int32, CHUNK, element_shape=shape),
-            tf.TensorArray(tf.float32, CHUNK, element_shape=shape),
+        drawn, self._logits, self._place = self._chunk(
+            self._logits, (plan, numbers), count, temperature, (self._place, self._restart)
         )
+        return Drawn(*(array.numpy()[:count].T for array in drawn))
+
+    def _generate(self, logits: Any, plans: Any, count: Any, temperature: Any, records: Any) -> Any:
+        """Draw and feed ``count`` ids one by one.
+
+        ``logits`` (B, V) predict the first id. ``plans`` are the given ids (CHUNK,), or DRAWN where
+        an id is drawn, and the uniform numbers of the draws (CHUNK, B). ``records`` are the place
+        in them and where to restart, as in Restarts.
+        Returns the arrays of Drawn, each (CHUNK, B), the last logits and the last place.
+        """
+        (plan, numbers), (place, restart) = plans, records
+        arrays = [
+            tf.TensorArray(kind, CHUNK, element_shape=(self._samples,))
+            for kind in (tf.int32, tf.float32, tf.bool)
+        ]
 
         # Each iteration draws an id and then feeds it. The recurrent products of that iteration do
         # not depend on the id, so they can run on other cores during the draw.
-        def step(t: Any, logits: Any, ids: Any, costs: Any) -> Any:
+        def step(t: Any, logits: Any, place: Any, arrays: Any) -> Any:
             drawn = draw(self._drawable(logits), numbers[t], temperature, self._filters)
             following = tf.where(plan[t] == DRAWN, drawn, plan[t])
             cost = nats(logits, following)
             logits = self._model(following[:, None])[:, 0]
-            return t + 1, logits, ids.write(t, following), costs.write(t, cost)
+            ends = tf.zeros_like(following, tf.bool)
+            if restart:
+                ends, place = self._restarts.after(following, place)
+                logits = self._restarts.restarted(logits, ends, restart)
+            values = zip(arrays, (following, cost, ends), strict=True)
+            return t + 1, logits, place, [array.write(t, value) for array, value in values]
 
-        _, logits, *drawn = tf.while_loop(lambda t, *_: t < count, step, (0, logits, *arrays))
-        return (*(array.stack() for array in drawn), logits)
+        start = (0, logits, place, arrays)
+        _, logits, place, arrays = tf.while_loop(lambda t, *_: t < count, step, start)
+        return [array.stack() for array in arrays], logits, place
 
     def _drawable(self, logits: Any) -> Any:
         """Return logits (B, V) that exclude the id of unknown characters, if there is one."""
         if self._unknown is None:
             return logits
         return logits + tf.one_hot(self._unknown, self._vocab_size, -np.inf, 0.0)
+
+
+def _spec(array: Any) -> Any:
+    return tf.TensorSpec(array.shape, array.dtype)
 
 
 def _paced(length: float) -> Iterator[int]:

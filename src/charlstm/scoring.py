@@ -5,27 +5,26 @@ A text can be larger than memory, because its ids go to a temporary file. Knows 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.config import ScoreOptions
 from charlstm.errors import CharlstmError
+from charlstm.inference import ScoreOptions
 from charlstm.run.weights import Checkpoint
 from charlstm.text.lines import Lines
 from charlstm.text.reading import Reading
+from charlstm.text.records import Records, find_records
 from charlstm.text.source import Ids, Text
+from charlstm.text.temporary import mapped_ids, temporary_file, write_ids
 
 if TYPE_CHECKING:  # imports TensorFlow, so at run time only after the text has been read
     from charlstm.evaluation import Division, Evaluation, Prediction
 
-FEWEST = 2  # characters: one as context, one to predict
 MOST_DETAILED = 200_000  # characters with details: the most that a page can show
-CHANGE_TMPDIR = "set TMPDIR to another folder"
 WINDOW_NUMBERS = 2**24  # approximate number of logits and gate values per window, over all lanes
 
 
@@ -50,7 +49,8 @@ class Score:
 
     They were either ``skipped`` or, by a model that has an id for them, read as ``unknown``.
 
-    ``lines`` has a score per line, line end included, if ``per_line`` was set.
+    ``lines`` has a score per line, line end included, if ``per_line`` was set; ``records`` has each
+    record, without its separator, and its score, separator included, if ``per_record`` was set.
     """
 
     whole: Evaluation
@@ -58,6 +58,7 @@ class Score:
     unknown: int = 0
     note: str = ""
     lines: list[Evaluation] = field(default_factory=list)
+    records: list[tuple[str, Evaluation]] = field(default_factory=list)
     details: Details | None = None
 
     @property
@@ -81,101 +82,98 @@ def score(
 ) -> Score:
     """Return how well a model predicts each character but the first from those before it.
 
-    Every lane but the first starts without the characters before it; with ``reset``, each line is a
-    lane, and its first character is predicted from a newline. If ``guesses`` is not 0, the score
-    has details, with that number of most likely characters at each position; the text can then have
-    at most MOST_DETAILED characters. ``progress`` is called with the total number of characters and
-    the number of newly scored ones.
+    Every lane but the first starts without the characters before it. With ``reset``, each line is a
+    lane, and its first character is predicted from a newline; so is each record, if the model was
+    trained on records. If ``guesses`` is not 0, the score has details, with that number of most
+    likely characters at each position; the text can then have at most MOST_DETAILED characters.
+    ``progress`` is called with the total number of characters and the number of newly scored ones.
 
     Raises CharlstmError for a text that cannot be scored, or if the device has too little memory.
     """
-    read_lines = Lines() if options.per_line or options.reset else None
-    reading = Reading(text, checkpoint.vocabulary, read_lines)
-    with _temporary_file() as file:
-        _write_ids(reading, file)
+    _check(options, checkpoint)
+    lines = Lines() if options.per_line or options.reset else None
+    reading = Reading(text, checkpoint.vocabulary, lines)
+    with temporary_file() as file:
+        write_ids(reading, file, _separator(checkpoint))
         note = reading.note_or_error(options.unknown)
-        ids: Ids = _mapped_ids(text.name, file, checkpoint, detailed=bool(guesses))
-        starts = read_lines.starts() if read_lines else np.zeros(1, np.intp)
-        lanes = _division(ids, starts, checkpoint, options)
-        lines = _Lines(starts, len(ids), lanes.targets) if options.per_line else None
-        details = _details(ids, guesses := min(guesses, len(checkpoint.vocabulary)))
+        ids = mapped_ids(text.name, file, checkpoint.vocabulary.id_dtype)
+        parts = _parts(text.name, ids, lines, checkpoint)
+        lanes = _division(ids, parts, checkpoint, options)
+        per_part = _PerPart(parts, lanes) if options.per_line or options.per_record else None
+        details = _details(text.name, ids, guesses := min(guesses, len(checkpoint.vocabulary)))
         nats = 0.0
         for prediction in _predictions(checkpoint, lanes, guesses, options.device):
             nats += float(prediction.nats.sum())
-            if lines:
-                lines.add(prediction)
+            if per_part:
+                per_part.add(prediction)
             if details:
                 _add(details, prediction)
             progress(lanes.targets, sum(count for _, _, count in prediction.spans))
+        rows = _rows(parts, per_part.scores(), checkpoint) if per_part else {}
     counts = reading.skipped, reading.unseen - reading.skipped
-    return Score(lanes.evaluation(nats), *counts, note, lines.scores() if lines else [], details)
+    return Score(lanes.evaluation(nats), *counts, note, details=details, **rows)
 
 
-def _division(
-    ids: Ids, starts: NDArray[np.intp], checkpoint: Checkpoint, options: ScoreOptions
-) -> Division:
-    """Return how a text with these line starts is divided into lanes.
+def _check(options: ScoreOptions, checkpoint: Checkpoint) -> None:
+    """Refuse options that do not suit the model.
 
-    Raises CharlstmError if each line should be one, and the model knows no newlines.
+    Raises CharlstmError.
     """
-    from charlstm.evaluation import default_lanes, into_lanes, into_lines
-
-    if not options.reset:
-        return into_lanes(ids, default_lanes(len(ids), options.batch_size or 1))
-    if "\n" not in checkpoint.vocabulary.characters:
-        raise CharlstmError("the model knows no line ends", "leave it out", option="reset")
-    newline = checkpoint.vocabulary.encode("\n").astype(ids.dtype)
-    return into_lines(ids, starts, newline, options.batch_size)
-
-
-def check_length(name: str, count: int) -> None:
-    """Raise CharlstmError if a text is too short to be scored."""
-    if count < FEWEST:
-        raise CharlstmError(f"{name}: scoring needs at least {FEWEST} characters")
-
-
-def _temporary_file() -> BinaryIO:
-    """Return a temporary file for the ids of a text.
-
-    Raises CharlstmError if it cannot be created.
-    """
-    try:
-        return cast(BinaryIO, tempfile.TemporaryFile())
-    except OSError as error:
+    if checkpoint.separator:
+        name = next((name for name in ("per_line", "reset") if getattr(options, name)), None)
+        if name:
+            raise CharlstmError(
+                "the model was trained on records, each of which is scored by itself",
+                "use {per_record} instead",
+                option=name,
+            )
+    elif options.per_record:
         raise CharlstmError(
-            f"no folder for temporary files: {error.strerror}", CHANGE_TMPDIR
-        ) from None
-
-
-def _write_ids(reading: Reading, file: BinaryIO) -> None:
-    """Write the ids of a text to a file.
-
-    Raises CharlstmError for a text that is not UTF-8, or if the disk is full.
-    """
-    try:
-        file.writelines(ids.tobytes() for ids in reading.ids())
-        file.flush()
-    except OSError as error:
-        raise CharlstmError(
-            f"{tempfile.gettempdir()}: cannot store the encoded text: {error.strerror}",
-            CHANGE_TMPDIR,
-        ) from None
-
-
-def _mapped_ids(name: str, file: BinaryIO, checkpoint: Checkpoint, *, detailed: bool) -> Ids:
-    """Memory-map the ids in a file.
-
-    Raises CharlstmError if the text is too short to be scored, or too long for details.
-    """
-    dtype = checkpoint.vocabulary.id_dtype
-    count = file.tell() // dtype.itemsize
-    check_length(name, count)
-    if detailed and count > MOST_DETAILED:
-        raise CharlstmError(
-            f"{name}: has {count:,} characters, but a page can show at most {MOST_DETAILED:,}",
-            "leave out {html}, or shorten the text",
+            "the model was not trained on records", "use {per_line} {reset}", option="per_record"
         )
-    return np.memmap(file, dtype, mode="r")
+    elif options.reset and "\n" not in checkpoint.vocabulary.characters:
+        raise CharlstmError("the model knows no line ends", "leave it out", option="reset")
+
+
+def _parts(name: str, ids: Ids, lines: Lines | None, checkpoint: Checkpoint) -> Records:
+    """Return the records of a text, or its lines, or the whole text.
+
+    Raises CharlstmError if there should be records, and there are none.
+    """
+    if checkpoint.separator:
+        records = find_records(ids, _separator(checkpoint))
+        if not len(records.starts):
+            raise CharlstmError(f"{name}: has no records")
+        return records
+    starts = lines.starts() if lines else np.zeros(1, np.intp)
+    newline = ids[:0]
+    if "\n" in checkpoint.vocabulary.characters:
+        newline = checkpoint.vocabulary.encode("\n").astype(ids.dtype)
+    return Records(ids, newline, starts, np.append(starts[1:], len(ids)))
+
+
+def _separator(checkpoint: Checkpoint) -> Ids:
+    vocabulary = checkpoint.vocabulary
+    return vocabulary.encode(checkpoint.separator).astype(vocabulary.id_dtype)
+
+
+def _division(ids: Ids, parts: Records, checkpoint: Checkpoint, options: ScoreOptions) -> Division:
+    """Return how a text is divided into lanes."""
+    from charlstm.evaluation import default_lanes, into_lanes, into_records
+
+    if checkpoint.separator or options.reset:
+        return into_records(parts, options.batch_size)
+    return into_lanes(ids, default_lanes(len(ids), options.batch_size or 1))
+
+
+def _rows(parts: Records, scores: list[Evaluation], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the field of Score for the scores of lines, or of records."""
+    if not checkpoint.separator:
+        return {"lines": scores}
+    ends = parts.ends - len(parts.separator)
+    spans = zip(parts.starts.tolist(), ends.tolist(), strict=True)
+    texts = [checkpoint.vocabulary.decode(parts.ids[start:end]) for start, end in spans]
+    return {"records": [*zip(texts, scores, strict=True)]}
 
 
 def _predictions(
@@ -200,34 +198,42 @@ def _predictions(
         yield from predict_lanes(model, lanes.groups, sequence_length=length, guesses=guesses)
 
 
-class _Lines:
-    """Accumulates the score of each line of a text, line end included."""
+class _PerPart:
+    """Accumulates the score of each line or record of a text, with what ends it."""
 
-    def __init__(self, starts: NDArray[np.intp], count: int, targets: int) -> None:
-        self._starts = starts
-        self._counts = np.diff(starts, append=count)
-        if targets < count:  # the first character of the text is not predicted
-            self._counts[np.flatnonzero(self._counts)[0]] -= 1
-        self._nats = np.zeros(len(starts))
+    def __init__(self, parts: Records, lanes: Division) -> None:
+        self._starts = parts.starts
+        self._counts = parts.lengths
+        # The first character of a text can be one that is not predicted.
+        self._counts[np.flatnonzero(self._counts)[0]] -= self._counts.sum() - lanes.targets
+        self._nats = np.zeros(len(parts.starts))
 
     def add(self, prediction: Prediction) -> None:
-        """Add the nats of a window to its lines."""
+        """Add the nats of a window to its parts."""
         for row, first, count in prediction.spans:
-            lines = np.searchsorted(self._starts, np.arange(first, first + count), "right") - 1
-            np.add.at(self._nats, lines, prediction.nats[row, :count])
+            parts = np.searchsorted(self._starts, np.arange(first, first + count), "right") - 1
+            np.add.at(self._nats, parts, prediction.nats[row, :count])
 
     def scores(self) -> list[Evaluation]:
-        """Return the score of each line."""
+        """Return the score of each part."""
         from charlstm.evaluation import Evaluation
 
         pairs = zip(self._nats, self._counts, strict=True)
         return [Evaluation(float(nats), int(count), 1) for nats, count in pairs]
 
 
-def _details(ids: Ids, guesses: int) -> Details | None:
-    """Return empty details for N characters; None if ``guesses`` is 0."""
+def _details(name: str, ids: Ids, guesses: int) -> Details | None:
+    """Return empty details for N characters; None if ``guesses`` is 0.
+
+    Raises CharlstmError if the text is too long for details.
+    """
     if not guesses:
         return None
+    if len(ids) > MOST_DETAILED:
+        raise CharlstmError(
+            f"{name}: has {len(ids):,} characters, but a page can show at most {MOST_DETAILED:,}",
+            "leave out {html}, or shorten the text",
+        )
     shape = (len(ids), guesses)
     return Details(np.array(ids), np.zeros(len(ids)), np.zeros(shape, np.int32), np.zeros(shape))
 

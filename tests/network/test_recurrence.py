@@ -86,6 +86,48 @@ def test_ids_give_the_same_results_as_one_hot_vectors(name: str, batch: int, ste
     assert largest_difference(name, batch, steps, of_ids=True) <= 1e-5
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_reset_state_is_zero_and_passes_no_gradient_on(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each time step were a call, with states that are set to zero before some of them."""
+    monkeypatch.setattr("charlstm.network.recurrence.usable_cores", lambda: 2)
+    random, batch, steps = np.random.default_rng(3), 16, 7
+    _, ours, special = LAYERS[name]
+    special = {key: value for key, value in special.items() if key != "use_cudnn"}
+    layer = ours(U, on_gpu=False, return_sequences=True, return_state=True, **special)
+    layer.build((batch, steps, INPUTS))
+    for variable in layer.trainable_variables:
+        variable.assign(random.normal(size=variable.shape, scale=0.5))
+    x = tf.constant(random.normal(size=(batch, steps, INPUTS)), tf.float32)
+    keep = tf.constant(random.random((batch, steps)) > 0.3, tf.float32)
+    upstream = tf.constant(random.normal(size=(batch, steps, U)), tf.float32)
+    count = 2 if name == "lstm" else 1
+    first = [tf.constant(random.normal(size=(batch, U)), tf.float32) for _ in range(count)]
+
+    def step_by_step() -> Any:
+        states, outputs = first, []
+        for t in range(steps):
+            states = [state * keep[:, t : t + 1] for state in states]
+            output, *states = layer(x[:, t : t + 1], initial_state=states)
+            outputs.append(output)
+        return tf.concat(outputs, 1), *states
+
+    def at_once() -> Any:
+        return layer(x, initial_state=first, keep=keep)
+
+    found = []
+    for run in (at_once, step_by_step):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *first])
+            outputs, *states = run()
+            loss = tf.reduce_sum(outputs * upstream) + sum(tf.reduce_sum(s) for s in states)
+        gradients = tape.gradient(loss, [x, *first, *layer.trainable_variables])
+        found.append([outputs, *states, *gradients])
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
+
+
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 11), (128, 2)])  # 128: split into groups
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])  # relu's gradient jumps at 0
 def test_products_in_bfloat16_are_close_to_those_in_float32(

@@ -1,12 +1,20 @@
 """The options of ``charlstm sample``, which its interactive mode shares."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from charlstm.cli._options import FILE, epoch_option
-from charlstm.config import LENGTH, DrawOptions, device_option, encoding_option, unknown_option
+from charlstm.config import device_option, encoding_option
+from charlstm.inference import LENGTH, DrawOptions, unknown_option
 from charlstm.options import option
 
+if TYPE_CHECKING:  # imports TensorFlow, so at run time only when the command runs
+    from charlstm.drawing import Filters
+
 MOST_SAMPLES = 2**40
+MAX_LENGTH = 10_000  # characters: a model that never ends a record must not run for ever
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +48,31 @@ class SampleConfig(DrawOptions):
         high=MOST_SAMPLES,
     )
     separator: str = option("-" * 20, "Line between texts; '': none.", metavar="TEXT")
+    records: int | None = option(
+        None,
+        "Sample whole records, with a model that was trained on records.",
+        low=1,
+        high=MOST_SAMPLES,
+        heading="Records",
+    )
+    unique: bool = option(default=False, help="Leave out records that were already sampled.")
+    novel: bool = option(default=False, help="Leave out records that are in the training text.")
+    max_length: int | None = option(
+        None, "Leave out longer records; by default, longer than 10,000 characters.", low=1
+    )
     json: bool = option(
         default=False,
         heading="Output",
-        help="Print one JSON object per text, each on a line of its own.",
+        help="Print one JSON object per text or record, each on a line of its own.",
     )
     output: str | None = option(None, "Write to a file, once all texts are complete.", **FILE)
     color: bool = option(
         default=False, help="On a terminal, shade each character by its surprisal."
+    )
+    copied: bool = option(
+        default=False,
+        help="Say how much of each text is in the training text, in passages of 20 or more "
+        "characters; {color} marks these.",
     )
     interactive: bool = option(
         default=False, help="Type lines, which the model continues; :help lists commands."
@@ -56,6 +81,18 @@ class SampleConfig(DrawOptions):
     device: str = device_option()
 
     @property
+    def filters(self) -> Filters:
+        """The limits on the characters that can be drawn."""
+        from charlstm.drawing import Filters
+
+        return Filters(self.top_k, self.top_p, self.min_p, self.allow_unknown)
+
+    @property
     def characters(self) -> float:
         """The number of characters to sample."""
         return float(self.length)
+
+    @property
+    def longest(self) -> int:
+        """The number of characters that a record may have."""
+        return self.max_length or MAX_LENGTH

@@ -109,6 +109,8 @@ def _preset(training: Training) -> str:
 def _text(training: Training) -> Iterator[str]:
     """Yield the lines that describe the text, its split and its batches."""
     from charlstm.text.encoding import only_in
+    from charlstm.text.records import Records
+    from charlstm.text.windows import RecordWindows
 
     corpus, windows, validation = training.corpus, training.windows, training.validation
     counted = zip(corpus.counts, corpus.vocabulary.characters, strict=True)
@@ -121,7 +123,14 @@ def _text(training: Training) -> Iterator[str]:
             f"{RARE} times: {_listed(rare)}"
         )
     yield f"split:   {len(windows.ids):,} for training, {len(validation):,} for validation"
-    unseen = only_in(validation, corpus)
+    if isinstance(windows, RecordWindows) and isinstance(validation, Records):
+        lengths = windows.records.lengths - len(windows.records.separator)
+        yield (
+            f"records: {len(lengths):,} for training, {len(validation.starts):,} for validation; "
+            f"of {lengths.mean():,.1f} characters on average, at most {lengths.max():,}"
+        )
+    held_out = validation.ids if isinstance(validation, Records) else validation
+    unseen = only_in(held_out, corpus)
     share = sum(corpus.counts[i] for i in corpus.vocabulary.encode(unseen)) / (len(validation) or 1)
     if share > MANY_UNSEEN:
         yield (

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import math
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlstm.cli import _records
 from charlstm.cli._console import Console
+from charlstm.cli._copied import passage_index
 from charlstm.cli._interrupt import interruptible
 from charlstm.cli._options import GroupedCommand, complete_file, options_of, typed_epoch
-from charlstm.cli._output import check_file, write_to
+from charlstm.cli._output import check_file
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.cli._stdio import tell, write_raw, write_text
-from charlstm.cli._stream import Ending, Piece, end_line, in_colour, shaded, stream
+from charlstm.cli._stdio import tell, write_text
+from charlstm.cli._stream import Ending, Piece, end_line, in_colour, stream
 from charlstm.cli._text import check_utf8, decoded, read_prime
+from charlstm.cli._whole import write_whole
 from charlstm.config import SEED_LIMIT
 from charlstm.errors import CharlstmError
 from charlstm.options import record_of
-from charlstm.text.display import visible
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
     from charlstm.run.weights import Checkpoint
+    from charlstm.text.passages import PassageIndex
     from charlstm.text.vocabulary import Vocabulary
 
 # Characters: a prime this long is printed only once it has been read, since reading it may show a
@@ -45,9 +45,9 @@ LONG_PRIME = 2048
 def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> None:
     """Generate text with a trained model.
 
-    Text appears on standard output while it is sampled; with --samples, --json or -o, once it is
-    complete. CHECKPOINT is a run folder or a weights file; by default, the newest run under
-    checkpoints/.
+    Text appears on standard output while it is sampled; with --json, --samples, -o or --copied,
+    once it is complete. CHECKPOINT is a run folder or a weights file; by default, the newest run
+    under checkpoints/.
 
     Sampling divides the logits by --temperature, then applies --top-k, --top-p and --min-p in this
     order.
@@ -56,6 +56,7 @@ def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     charlstm sample --prime "LSTM based" --length 500
     charlstm sample checkpoints/input/epoch-003.weights.h5 --temperature 0.7 --seed 1
     charlstm sample --prime-file chapter.txt --hide-prime --stop "THE END" --length inf
+    charlstm sample checkpoints/names --records 100 --unique --novel
     """
     config = record_of(SampleConfig, values)
     _check(config)
@@ -70,7 +71,8 @@ def _check(config: SampleConfig) -> None:
         raise click.UsageError(f"--temperature 0 always takes the likeliest; leave out {given[0]}.")
     if config.prime and config.prime_file:
         raise click.UsageError("Give --prime or --prime-file, not both.")
-    whole = [name for name, value in (("--json", config.json), ("-o", config.output)) if value]
+    complete = {"--json": config.json, "-o": config.output, "--copied": config.copied}
+    whole = [name for name, value in complete.items() if value]
     whole += ["--samples"] if config.samples > 1 else []
     if whole and (config.length == "inf" or config.interactive):
         streaming = "--interactive" if config.interactive else "--length inf"
@@ -79,6 +81,7 @@ def _check(config: SampleConfig) -> None:
         raise click.UsageError("--interactive needs a finite --length: every answer must end.")
     if config.interactive and config.hide_prime:
         raise click.UsageError("--interactive shows no prime; leave out --hide-prime.")
+    _records.check(config)
     if config.interactive and config.prime_file == "-":
         raise click.UsageError("--interactive reads standard input, so --prime-file cannot.")
 
@@ -99,11 +102,15 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     note = f"epoch {checkpoint.epoch} of {path}"
     tell(f"{note}, seed {seed}" if config.seed is None else note)
 
-    from charlstm.network.device import memory_errors, select_device
+    if config.records:
+        _records.draw_records(checkpoint, path, ids, seed, config)
+        return
+    passages = passage_index(path, checkpoint.vocabulary) if config.copied else None
 
-    device = select_device(config.device)
+    from charlstm.network.device import memory_errors
+
     with memory_errors(f"{{samples}} (now {config.samples:,})"):
-        _draw(checkpoint, ids, seed, config, on_gpu=device.on_gpu)
+        _draw(checkpoint, ids, seed, config, passages)
 
 
 def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
@@ -124,16 +131,19 @@ def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
 
 
 def _draw(
-    checkpoint: Checkpoint, ids: NDArray[Any], seed: int, config: SampleConfig, *, on_gpu: bool
+    checkpoint: Checkpoint,
+    ids: NDArray[Any],
+    seed: int,
+    config: SampleConfig,
+    passages: PassageIndex | None,
 ) -> None:
     """Sample from a prime, or hold a conversation."""
-    from charlstm.drawing import Filters
+    from charlstm.network.device import select_device
     from charlstm.sampling import Sampler
 
-    vocabulary = checkpoint.vocabulary
-    filters = Filters(config.top_k, config.top_p, config.min_p, config.allow_unknown)
-    sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=filters)
-    opened = ids if len(ids) else vocabulary.encode(vocabulary.opening())
+    vocabulary, on_gpu = checkpoint.vocabulary, select_device(config.device).on_gpu
+    sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=config.filters)
+    opened = ids if len(ids) else vocabulary.encode(checkpoint.opening)
     if config.interactive:
         from charlstm.cli.interactive import Conversation, converse
 
@@ -149,8 +159,8 @@ def _draw(
     )
     drawn = (_shown(console, decoded(piece, vocabulary)) for piece in interruptible(pieces))
     prime = vocabulary.decode(ids)
-    if config.samples > 1 or config.json or config.output:
-        _finish(_whole(drawn, config), prime, seed, config)
+    if config.samples > 1 or config.json or config.output or passages:
+        write_whole(drawn, (prime, seed), config, vocabulary, passages)
     else:
         _stream(prime, (texts[0] for texts in drawn), config)
 
@@ -179,60 +189,3 @@ def _begun(drawn: Iterable[Piece]) -> Iterable[Piece]:
     """Sample the first piece now; return an iterator over all pieces."""
     pieces = iter(drawn)
     return chain(list(islice(pieces, 1)), pieces)
-
-
-@dataclass
-class _Text:
-    """A text that is printed when it is complete."""
-
-    ending: Ending
-    text: str = ""
-    nats: list[float] = field(default_factory=list)
-
-    def add(self, text: str, nats: Iterable[float]) -> None:
-        self.text += text
-        self.nats += nats
-
-
-def _whole(drawn: Iterator[list[Piece]], config: SampleConfig) -> list[_Text]:
-    """Sample until every text is complete."""
-    texts = [_Text(Ending(config.stop)) for _ in range(config.samples)]
-    for pieces in drawn:
-        for text, piece in zip(texts, pieces, strict=True):
-            text.add(*text.ending.take(*piece))
-        if all(text.ending.complete for text in texts):
-            break
-    for text in texts:
-        text.add(*text.ending.rest())
-    return texts
-
-
-def _finish(texts: list[_Text], prime: str, seed: int, config: SampleConfig) -> None:
-    """Write complete texts, to the output file if there is one."""
-    if config.json:
-        records = (_account(text, prime, seed, stream) for stream, text in enumerate(texts))
-        write_to(config.output, "".join(f"{json.dumps(record)}\n" for record in records))
-    elif in_colour(wanted=config.color) and not config.output:
-        coloured = (shaded(text.text, text.nats) for text in texts)
-        write_raw(_joined(coloured, visible(prime), config))
-    else:
-        write_to(config.output, _joined((text.text for text in texts), prime, config))
-
-
-def _joined(texts: Iterable[str], prime: str, config: SampleConfig) -> str:
-    """Return the texts, each after the prime, with separator lines between them."""
-    shown = [("" if config.hide_prime else prime) + text for text in texts]
-    line = f"{config.separator}\n" if config.separator else ""
-    return shown[0] if len(shown) == 1 else line.join(f"{text}\n" for text in shown)
-
-
-def _account(text: _Text, prime: str, seed: int, stream: int) -> dict[str, Any]:
-    return {
-        "text": text.text,
-        "prime": prime,
-        "seed": seed,
-        "stream": stream,
-        "stop": "text" if text.ending.complete else "length",
-        "characters": len(text.text),
-        "nats": math.fsum(text.nats),
-    }

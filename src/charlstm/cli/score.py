@@ -14,8 +14,10 @@ from charlstm.cli._console import Console
 from charlstm.cli._options import FILE, complete_file, epoch_option, options_of, typed_epoch
 from charlstm.cli._output import check_file, is_stdout, write_to
 from charlstm.cli._stdio import tell, write_text
-from charlstm.config import ScoreOptions, encoding_option
+from charlstm.config import encoding_option
+from charlstm.inference import ScoreOptions
 from charlstm.options import option, record_of
+from charlstm.text.display import visible
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from charlstm.evaluation import Evaluation
@@ -91,7 +93,9 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
     # If the page goes to standard output, the table goes to standard error.
     write = write_text if not config.html or not is_stdout(config.html) else _tell_table
     for number, line in enumerate(result.lines, 1):
-        write(_line(number, line, config))
+        write(_row("line", number, line, config))
+    for number, (record, of_record) in enumerate(result.records, 1):
+        write(_row("record", number, of_record, config, record))
     write(_summary(result, config))
 
 
@@ -110,13 +114,17 @@ def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> 
     write_to(path, surprisal_page(vocabulary, result.details, name, summary))
 
 
-def _line(number: int, line: Evaluation, config: ScoreConfig) -> str:
-    """Format the score of a line; a line without predictions has no mean."""
+def _row(
+    what: str, number: int, part: Evaluation, config: ScoreConfig, text: str | None = None
+) -> str:
+    """Format the score of a line or record; a line without predictions has no mean."""
     if config.json:
-        return f"{json.dumps({'line': number, **_record(line)})}\n"
-    bits = f"{line.bits_per_char:.4f}" if line.characters else "-"
-    heading = "    line  characters  bits per character\n" if number == 1 else ""
-    return f"{heading}{number:8}  {line.characters:10}  {bits:>18}\n"
+        shown = {} if text is None else {"text": text}
+        return f"{json.dumps({what: number, **_record(part), **shown})}\n"
+    bits = f"{part.bits_per_char:.4f}" if part.characters else "-"
+    heading = f"{what:>8}  characters  bits per character\n" if number == 1 else ""
+    end = "" if text is None else f"  {visible(text)}"
+    return f"{heading}{number:8}  {part.characters:10}  {bits:>18}{end}\n"
 
 
 def _summary(result: Score, config: ScoreConfig) -> str:
@@ -141,7 +149,7 @@ def _summary(result: Score, config: ScoreConfig) -> str:
         rows["unknown"] = f"{result.unknown:,}"
     width = max(map(len, rows.values()))
     table = "".join(f"{name:18}  {value:>{width}}\n" for name, value in rows.items())
-    return ("\n" if config.per_line else "") + table
+    return ("\n" if config.per_line or config.per_record else "") + table
 
 
 def _record(evaluation: Evaluation) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from charlstm.cli._options import (
 from charlstm.cli._request import doing, request_of
 from charlstm.cli._summary import epoch_line, needs, outcome, step_line, summary
 from charlstm.cluster import cluster_of
-from charlstm.config import LENGTH, RECORDS, TEMPERATURE
+from charlstm.config import RECORDS
 from charlstm.errors import one_line, spelled
+from charlstm.inference import LENGTH, TEMPERATURE
 from charlstm.presets import read_config
 from charlstm.version import __version__
 
@@ -216,7 +217,7 @@ class _View:
         self._sampler.set_weights(checkpoint)
         vocabulary = checkpoint.vocabulary
         pieces = self._sampler.sample(
-            vocabulary.encode(vocabulary.opening()),
+            vocabulary.encode(checkpoint.opening),
             LENGTH,
             temperature=TEMPERATURE,
             seed=self._training.config.seed,

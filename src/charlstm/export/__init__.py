@@ -47,8 +47,7 @@ def _read(text: Text, checkpoint: Checkpoint) -> tuple[NDArray[Any], str]:
 
     Raises CharlstmError if the text is too short to be scored.
     """
-    from charlstm.scoring import check_length
-    from charlstm.text.reading import read_ids
+    from charlstm.text.reading import check_length, read_ids
 
     ids, note = read_ids(text, checkpoint.vocabulary, "skip")
     check_length(text.name, len(ids))

@@ -10,15 +10,16 @@ from charlstm.network.cells import Cell
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped
-def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
-    """Run b rows, from row ``first`` on, through all time steps.
+def forward(cell: Cell, x: Any, states: Any, weights: Any, place: tuple[Any, Any]) -> Any:
+    """Run b rows through all time steps.
 
     ``x`` (B, T, in) are the inputs of all rows, or ids (B, T, 1). ``weights`` are W, U, U
-    transposed and the bias.
+    transposed and the bias. ``place`` is the first of the b rows, and None or ``keep`` (b, T),
+    which is 0 where the states are reset to zeros before a time step, and 1 elsewhere.
     Returns h (b, T, U), the last states (b, U) and the ``saved`` arrays of the cell, (b, T, kU) and
     (b, T, nU).
     """
-    kernel, recurrent, back, bias = weights
+    (kernel, recurrent, back, bias), (first, keep) = weights, place
     (steps, inputs), (rows, units) = x.shape[1:], states[0].shape
     flat = tf.reshape(tf.slice(x, (first, 0, 0), (rows, steps, inputs)), (rows * steps, inputs))
     # A one-hot vector times W is a row of W.
@@ -27,6 +28,7 @@ def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
 
     def step(t: Any, states: Any, outputs: Any, saved: Any) -> Any:
         x_product = _at(saved[-1], t, 0, cell.blocks * units)
+        states = _reset(states, keep, t)
         if recurrent.dtype == tf.float32 and steps > 1:
             # (U.T h.T).T is faster, if XLA is kept from turning it back into h U.
             product = tf.transpose(_kept(_multiply(back, _kept(tf.transpose(states[0])))))
@@ -51,22 +53,22 @@ def forward(cell: Cell, x: Any, states: Any, weights: Any, first: Any) -> Any:
 
 
 @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator] # see above
-def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, first: Any) -> Any:
-    """Run b rows, from row ``first`` on, back through all time steps.
+def backward(
+    kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, place: tuple[Any, Any]
+) -> Any:
+    """Run b rows back through all time steps.
 
     ``kind`` is the cell and the type of products. ``gradients`` are those of all outputs (B, T, U)
     and the last states (b, U). ``forward`` has the saved arrays, outputs and first states of the
-    forward loop. ``back`` is U transposed: XLA would transpose U in every time step.
+    forward loop. ``back`` is U transposed: XLA would transpose U in every time step. ``place`` is
+    as in the forward loop.
     Returns the gradients of x W and h U (b, T, nU), in a list of one if they are equal; h before
     each time step (b, T, U), both in the type of products; and those of the first states (b, U).
     """
-    (cell, products), (d_outputs, d_last) = kind, gradients
+    (cell, products), (d_outputs, d_last), (first, keep) = kind, gradients, place
     saved, outputs, start = forward
     steps, (rows, units) = outputs.shape[1], start[0].shape
-    before, h_before = (
-        tf.concat([state[:, None], later[:, :-1]], 1)
-        for state, later in ((start[-1], saved[0]), (start[0], outputs))
-    )
+    before, h_before = _before(start[-1], saved[0], keep), _before(start[0], outputs, keep)
     # XLA converts a whole bfloat16 array to put rows into it, but not a uint16 array.
     bits = tf.uint16 if products == tf.bfloat16 else products
 
@@ -85,7 +87,7 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
         d_products = [
             _put(array, tf.bitcast(d, bits), t) for array, d in zip(d_products, now, strict=True)
         ]
-        return t - 1, [dh, *others], d_products
+        return t - 1, _reset([dh, *others], keep, t), d_products
 
     zeros = [tf.zeros((rows, steps, cell.blocks * units), bits)] * (1 if cell.same else 2)
     loop = (steps - 1, list(d_last), zeros)
@@ -93,8 +95,24 @@ def backward(kind: tuple[Cell, Any], gradients: Any, forward: Any, back: Any, fi
     return [tf.bitcast(part, products) for part in d_products], tf.cast(h_before, products), d_first
 
 
-def _at(array: Any, t: Any, first: int, count: int) -> Any:
-    """Return ``count`` columns from ``first`` on of an array (b, T, n) at time step t."""
+def _before(first: Any, after: Any, keep: Any) -> Any:
+    """Return a state before each time step, (b, T, U), from the first one and those after each."""
+    before = tf.concat([first[:, None], after[:, :-1]], 1)
+    return before if keep is None else before * keep[:, :, None]
+
+
+def _reset(states: list[Any], keep: Any, t: Any) -> list[Any]:
+    """Return states (b, U), or their gradients, times ``keep`` at time step t, if there is one."""
+    return states if keep is None else [state * _at(keep, t) for state in states]
+
+
+def _at(array: Any, t: Any, first: int = 0, count: int = 1) -> Any:
+    """Return ``count`` columns from ``first`` on of an array (b, T, n) at time step t.
+
+    Of an array (b, T), return its column t, (b, 1).
+    """
+    if len(array.shape) == 2:  # noqa: PLR2004 - the shape above
+        return tf.slice(array, (0, t), (array.shape[0], 1))
     return tf.slice(array, (0, t, first), (array.shape[0], 1, count))[:, 0]
 
 

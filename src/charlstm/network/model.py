@@ -90,14 +90,17 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         ]
         self.dense = keras.layers.Dense(vocab_size, kernel_initializer="zeros")
 
-    def call(self, ids: Any, dropout_seed: Any = None) -> Any:
+    def call(self, ids: Any, dropout_seed: Any = None, resets: Any = None) -> Any:
         """Return logits (B, T, V), float32, for ids (B, T), and update the state.
 
-        ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second.
+        ``dropout_seed``, two int64, switches dropout on; layer l adds l to the second. Where
+        ``resets`` (B, T) is 1, the state is reset to zeros before an id is read; on a GPU it is
+        not: cuDNN cannot.
         """
+        keep = None if resets is None else 1 - tf.cast(resets, tf.float32)
         sequence = tf.cast(ids, tf.int32)[..., None]  # the first layer reads ids as one-hot vectors
         for layer, (cell, dropout) in enumerate(zip(self.recurrent, self.dropouts, strict=True)):
-            sequence = cell(sequence)
+            sequence = cell(sequence, keep=keep)
             if dropout_seed is not None and dropout.rate > 0:
                 sequence = dropout(sequence, dropout_seed + tf.constant([0, layer], tf.int64))
         return self.dense(sequence)

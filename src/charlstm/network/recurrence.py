@@ -32,9 +32,19 @@ class _Hoisted:
         super().__init__(units, **kwargs)  # type: ignore[call-arg] # calls Keras's layer
         self._on_gpu = on_gpu
         self._products = tf.bfloat16 if bfloat16 else tf.float32
+        self._keep: Any = None
 
     def _cell(self) -> Cell:
         raise NotImplementedError
+
+    def call(self: Any, sequences: Any, *args: Any, keep: Any = None, **kwargs: Any) -> Any:
+        """Return what Keras's layer does for sequences (B, T, in), or ids as in ``inner_loop``.
+
+        Where ``keep`` (B, T), if it is not None, is 0, the states are reset to zeros before a time
+        step; elsewhere it is 1. On a GPU, nothing is reset: cuDNN cannot.
+        """
+        self._keep = keep
+        return super().call(sequences, *args, **kwargs)  # type: ignore[misc] # Keras's
 
     def inner_loop(
         self: Any,
@@ -54,7 +64,7 @@ class _Hoisted:
             return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc] # Keras's
         weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
         inputs = (sequences, *map(tf.convert_to_tensor, weights), *initial_state)
-        outputs, *states = recur(self._cell(), self._products, *inputs)
+        outputs, *states = recur((self._cell(), self._products), self._keep, *inputs)
         return states[0], outputs, states
 
 
@@ -86,25 +96,27 @@ class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras
         return cells.RNN[self.activation.__name__]
 
 
-def recur(cell: Cell, products: Any, *inputs: Any) -> Any:
+def recur(kind: tuple[Cell, Any], keep: Any, *inputs: Any) -> Any:
     """Return outputs (B, T, U) and the last states (B, U), all float32.
 
-    ``products`` is the type of matrix products, except where float32 is faster.
-    ``inputs`` are x (B, T, in) or ids (B, T, 1), W (in, nU), U (U, nU), the bias, and the first
-    states (B, U); ``cell`` defines n and the computation.
+    ``kind`` is the cell, which defines n and the computation, and the type of matrix products,
+    except where float32 is faster. ``keep`` (B, T), if it is not None, is 0 where the states are
+    reset to zeros before a time step, and 1 elsewhere. ``inputs`` are x (B, T, in) or ids
+    (B, T, 1), W (in, nU), U (U, nU), the bias, and the first states (B, U).
     """
 
     @tf.custom_gradient  # type: ignore[untyped-decorator] # TensorFlow is untyped
     def differentiable(*inputs: Any) -> Any:
         # The gradient is defined below, so tapes need not record these operations.
-        return _recur(cell, products, *map(tf.stop_gradient, inputs))
+        return _recur(kind, keep, *map(tf.stop_gradient, inputs))
 
     return differentiable(*inputs)
 
 
-def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
-    kernel, recurrent, bias, *first = inputs
+def _recur(kind: tuple[Cell, Any], keep: Any, x: Any, *inputs: Any) -> Any:
+    (cell, products), (kernel, recurrent, bias, *first) = kind, inputs
     groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP)]
+    places = [(tf.constant(rows.start), None if keep is None else keep[rows]) for rows in groups]
     factor = tf.cast(recurrent, products)
     back = _transposed(recurrent if groups[0].stop < FEWEST_BFLOAT16_ROWS else factor)
     if not x.dtype.is_integer:
@@ -112,21 +124,14 @@ def _recur(cell: Cell, products: Any, x: Any, *inputs: Any) -> Any:
     weights = kernel, factor, back, bias
     starts = [[state[rows] for state in first] for rows in groups]
     results = [
-        forward(cell, x, start, weights, tf.constant(rows.start))
-        for rows, start in zip(groups, starts, strict=True)
+        forward(cell, x, start, weights, place) for place, start in zip(places, starts, strict=True)
     ]
     outputs, lasts, saved = zip(*results, strict=True)
 
     def gradient(d_outputs: Any, *d_last: Any) -> Any:
         parts = [
-            backward(
-                (cell, products),
-                (d_outputs, [d[rows] for d in d_last]),
-                of_rows,
-                back,
-                tf.constant(rows.start),
-            )
-            for rows, *of_rows in zip(groups, saved, outputs, starts, strict=True)
+            backward(kind, (d_outputs, [d[rows] for d in d_last]), of_rows, back, place)
+            for rows, place, *of_rows in zip(groups, places, saved, outputs, starts, strict=True)
         ]
         d_products, before, d_first = zip(*parts, strict=True)
         flat = [_flat(part) for part in zip(*d_products, strict=True)]

@@ -44,6 +44,25 @@ class Description:
     clock: Mapping[str, Any] = field(default_factory=dict)
     position: Mapping[str, Any] | None = None
 
+    @property
+    def separator(self) -> str:
+        """What ends each record of the text that the model was trained on; empty without records.
+
+        The model knows its characters.
+        """
+        match self.training:
+            case {"record_separator": str(separator)} if separator:
+                known = set(separator) <= set(self.vocabulary.characters)
+                return separator if known else ""
+            case {"records": True} if "\n" in self.vocabulary.characters:
+                return "\n"
+        return ""
+
+    @property
+    def opening(self) -> str:
+        """The default prime: a newline, or else the first character; nothing before a record."""
+        return "" if self.separator else self.vocabulary.opening()
+
 
 class Refused(Exception):  # noqa: N818 - a reason, in words
     """Why a file is refused; the caller adds its name."""

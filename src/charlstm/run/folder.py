@@ -16,18 +16,18 @@ from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.files import read_errors, write_errors
 from charlstm.run.description import Description
-from charlstm.run.history import Epoch, best, epochs, read_lines
+from charlstm.run.history import Epoch, best, end_of_epoch, epochs, read_lines
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint, read_description
 
 CONFIG, IDS, CORPUS, HISTORY = "config.toml", "corpus.ids", "corpus.json", "history.jsonl"
-PICTURE = "loss.png"
+INDEX, PICTURE = re.compile(r"(records|passages)\.index"), "loss.png"
 RESUME, LOCK = "resume.weights.h5", ".lock"
 EVENTS = re.compile(r"events\.out\.tfevents\..+")  # TensorFlow chooses the name
 EPOCH_FILE = re.compile(r"epoch-(\d{3,})\.weights\.h5")
 OUR_FILES = re.compile(
     rf"{CONFIG}|{IDS}|{CORPUS}|{HISTORY}|{EPOCH_FILE.pattern}|{re.escape(RESUME)}|{re.escape(PICTURE)}"
-    rf"|{re.escape(LOCK)}|{EVENTS.pattern}|{files.TEMPORARY}"
+    rf"|{re.escape(LOCK)}|{INDEX.pattern}|{EVENTS.pattern}|{files.TEMPORARY}"
 )
 Content = TypeVar("Content")
 
@@ -47,6 +47,10 @@ class RunFolder:
     def ids_path(self) -> Path:
         """The file of the encoded text, which need not exist."""
         return self.path / IDS
+
+    def index_path(self, of: str) -> Path:
+        """Return the file of an index of the text: of its records, or of all its passages."""
+        return self.path / f"{of}.index"
 
     def write_config(self, toml: str) -> None:
         """Write the options of the training."""
@@ -220,12 +224,7 @@ class RunFolder:
 
     def history_until(self, epoch: int) -> int:
         """Return where the history entry of ``epoch``, or of one before it, ends, in bytes."""
-        until = 0
-        for line, end in read_lines(self.history_path):
-            match line:
-                case {"kind": "epoch", "epoch": int(finished)} if finished <= epoch:
-                    until = end
-        return until
+        return end_of_epoch(self.history_path, epoch)
 
     def _has_steps_after_the_last_epoch(self) -> bool:
         """Return whether the resume file contains steps that no epoch file does."""

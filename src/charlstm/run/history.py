@@ -94,3 +94,13 @@ def bits_per_char(loss: float) -> float:
 def _number(values: dict[str, Any], key: str) -> float | None:
     value = values.get(key)
     return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def end_of_epoch(path: Path, epoch: int) -> int:
+    """Return where the entry of ``epoch``, or of one before it, ends in a history, in bytes."""
+    until = 0
+    for line, end in read_lines(path):
+        match line:
+            case {"kind": "epoch", "epoch": int(finished)} if finished <= epoch:
+                until = end
+    return until

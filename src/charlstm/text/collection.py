@@ -14,13 +14,18 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
+
 from charlstm import files
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError, literal
 from charlstm.files import read_errors
+from charlstm.text.digest import Digest
 from charlstm.text.opening import open_once, text_of
 from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
 from charlstm.text.vocabulary import code_points
+
+GATHERED = 2**18  # characters
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Collection:
-    """Texts that are read as one, in order, with ``join`` between them."""
+    """Texts that are read as one, in order, with ``join`` between them.
+
+    ``end`` is added at the end, unless the text ends with it.
+    """
 
     sources: tuple[Source, ...]
     join: str = ""
     encoding: str = UTF8
+    end: str = ""
 
     @property
     def name(self) -> str:
@@ -114,7 +123,7 @@ class CollectionReader:
     def __init__(self, collection: Collection, advance: Advance | None) -> None:
         self._collection = collection
         self._advance = advance
-        self._digest = hashlib.sha256()
+        self._digest = Digest()
 
     def sha256(self) -> str:
         """Return the SHA-256 of the bytes read so far."""
@@ -130,6 +139,15 @@ class CollectionReader:
 
         Raises CharlstmError, with the name of a file, as ``Reader.code_points`` does.
         """
+        end = code_points(self._collection.end)
+        last = end[:0]
+        for points in _gathered(self._joined()):
+            last = np.concatenate([last, points[-len(end) :]])[-len(end) :] if len(end) else last
+            yield points
+        if len(end) and not np.array_equal(last, end):
+            yield end
+
+    def _joined(self) -> Iterator[CodePoints]:
         joint = code_points(self._collection.join)
         for number, (source, reader) in enumerate(self._readers()):
             if number and len(joint):
@@ -147,6 +165,18 @@ class CollectionReader:
             text = source.open(self._collection.encoding)
             with contextlib.closing(text.file or text.stream):
                 yield source, text.reader(self._advance, self._digest)
+
+
+def _gathered(chunks: Iterator[CodePoints]) -> Iterator[CodePoints]:
+    """Yield the chunks, small ones together: the work on each of thousands would take longer."""
+    some: list[CodePoints] = []
+    for chunk in chunks:
+        some.append(chunk)
+        if len(chunk) >= GATHERED or sum(map(len, some)) >= GATHERED:
+            yield np.concatenate(some) if len(some) > 1 else chunk
+            some = []
+    if some:
+        yield np.concatenate(some)
 
 
 def _with_exclusion(error: CharlstmError, source: Source) -> CharlstmError:

@@ -5,7 +5,7 @@ nor run folders.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +49,7 @@ class Corpus:
     ids: Ids
     encoding: str = UTF8
     min_count: int = 1
+    end: str = ""
 
     def identity(self) -> dict[str, Any]:
         """Return the data that identify this text, for JSON."""
@@ -62,12 +63,13 @@ class Corpus:
             "encoding": self.encoding,
             "min_count": self.min_count,
             "unknown": self.vocabulary.has_unknown,
+            "end": self.end,
         }
 
 
 def encode(
     text: Input,
-    ids_path: Path,
+    ids_path: Path | Callable[[Vocabulary, str], Path],
     advance: Advance | None = None,
     *,
     min_count: int = 1,
@@ -75,9 +77,10 @@ def encode(
 ) -> Corpus:
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
-    The text is read twice: for its vocabulary, then to encode it. ``advance`` is called with the
-    size of each chunk in bytes, in both passes. Characters that occur fewer than ``min_count``
-    times share an id, apart from those of ``known``, all of which the vocabulary gets.
+    The file can be chosen by the vocabulary and the SHA-256 of the text. The text is read twice:
+    for its vocabulary, then to encode it. ``advance`` is called with the size of each chunk in
+    bytes, in both passes. Characters that occur fewer than ``min_count`` times share an id, apart
+    from those of ``known``, all of which the vocabulary gets.
 
     Raises CharlstmError for a text that is not in its encoding, is empty, has only one distinct
     character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
@@ -86,23 +89,18 @@ def encode(
     reader = text.reader(advance)
     totals = _count(reader.code_points())
     vocabulary = _vocabulary(text.name, totals, min_count, known or Vocabulary(""))
+    path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, reader.sha256())
     again = text.reader(advance)
-    with files.replacing(ids_path) as file:
+    with files.replacing(path) as file:
         for points in again.code_points():
             file.write(vocabulary.table.take(points).tobytes())
         if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
             raise changed(text.name)
     counts = np.bincount(vocabulary.table, totals, len(vocabulary)).astype(np.int64)
-    return Corpus(
-        vocabulary=vocabulary,
-        counts=tuple(counts.tolist()),
-        size=size,
-        mtime_ns=mtime_ns,
-        sha256=reader.sha256(),
-        ids=np.memmap(ids_path, vocabulary.id_dtype, mode="r"),
-        encoding=text.encoding,
-        min_count=min_count,
-    )
+    ids = np.memmap(path, vocabulary.id_dtype, mode="r")
+    stamp = size, mtime_ns, reader.sha256()
+    how = text.encoding, min_count, text.end
+    return Corpus(vocabulary, tuple(counts.tolist()), *stamp, ids, *how)
 
 
 def oddities(corpus: Corpus) -> list[str]:
@@ -134,9 +132,18 @@ def oddities(corpus: Corpus) -> list[str]:
 def _count(chunks: Iterator[CodePoints]) -> NDArray[np.int64]:
     """Return the number of occurrences of each code point, shape (CODE_POINTS,)."""
     totals = np.zeros(CODE_POINTS, np.int64)
+    pairs = np.zeros(2**16, np.int64)
     for points in chunks:
-        counted = np.bincount(points)
+        rest = points
+        if points.dtype == np.uint8:
+            # To count pairs takes half the time, and a sum over each half of them is the result.
+            even = len(points) // 2 * 2
+            pairs += np.bincount(points[:even].view(np.uint16), minlength=2**16)
+            rest = points[even:]
+        counted = np.bincount(rest)
         totals[: len(counted)] += counted
+    square = pairs.reshape(256, 256)
+    totals[:256] += square.sum(0) + square.sum(1)
     return totals
 
 

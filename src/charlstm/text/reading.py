@@ -11,6 +11,7 @@ from charlstm.text.lines import Lines
 from charlstm.text.source import CodePoints, Ids, Reader, Text
 from charlstm.text.vocabulary import Vocabulary, describe
 
+FEWEST = 2  # characters to score: one as context, one to predict
 LISTED = 8  # unknown characters that a message names
 
 
@@ -85,3 +86,9 @@ def read_ids(text: Text, vocabulary: Vocabulary, unknown: str) -> tuple[NDArray[
     reading = Reading(text, vocabulary)
     ids = np.concatenate([np.zeros(0, np.int32), *reading.ids()], dtype=np.int32)
     return ids, reading.note_or_error(unknown)
+
+
+def check_length(name: str, count: int) -> None:
+    """Raise CharlstmError if a text is too short to be scored."""
+    if count < FEWEST:
+        raise CharlstmError(f"{name}: scoring needs at least {FEWEST} characters")

@@ -37,7 +37,7 @@ def reuse(
     counts, used = identity["counts"], identity.get("min_count", 1)
     if type(used) is not int:
         return None
-    corpus = Corpus(vocabulary, tuple(counts), *stamp, sha256, ids, text.encoding, used)
+    corpus = Corpus(vocabulary, tuple(counts), *stamp, sha256, ids, text.encoding, used, text.end)
     wanted = known or Vocabulary("")
     alike = min_count == used and _has_exactly(corpus, wanted)
     return corpus if alike or min_count is None else None
@@ -48,9 +48,19 @@ def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
 
     ``identity`` describes the expected ids.
     """
+    stored = mapped_ids(ids_path, identity)
+    if stored and counts_of(stored[1], len(stored[0])) == identity["counts"]:
+        return stored
+    return None
+
+
+def mapped_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
+    """Return what ``stored_ids`` does, without reading the ids: their number is as expected."""
     match identity:
         case {"vocabulary": str(characters), "counts": list(counts)} if (
-            list(characters) == sorted(set(characters)) and len(characters) >= FEWEST
+            list(characters) == sorted(set(characters))
+            and len(characters) >= FEWEST
+            and all(type(count) is int for count in counts)
         ):
             has_unknown = identity.get("unknown") is True and UNKNOWN in characters
             vocabulary = Vocabulary(characters, has_unknown)
@@ -62,7 +72,7 @@ def stored_ids(ids_path: Path, identity: Any) -> tuple[Vocabulary, Ids] | None:
     if len(ids) % vocabulary.id_dtype.itemsize:
         return None
     ids = ids.view(vocabulary.id_dtype)
-    return (vocabulary, ids) if counts_of(ids, len(vocabulary)) == counts else None
+    return (vocabulary, ids) if len(ids) == sum(counts) else None
 
 
 def is_unchanged(text: Input, identity: Any) -> bool:
@@ -72,7 +82,7 @@ def is_unchanged(text: Input, identity: Any) -> bool:
     """
     match identity:
         case {"size": int(size), "mtime_ns": int(mtime)} if mtime and (size, mtime) == text.stamp():
-            return _has_encoding(text, identity)
+            return _is_read_alike(text, identity)
     return has_same_text(text, identity)
 
 
@@ -81,7 +91,7 @@ def has_same_text(text: Input, identity: Any) -> bool:
     match identity:
         case {"size": int(size), "sha256": str(sha256), "vocabulary": str()}:
             stamp = text.stamp()
-            if stamp[0] != size or not _has_encoding(text, identity):
+            if stamp[0] != size or not _is_read_alike(text, identity):
                 return False
             reader = text.reader()
             reader.read()
@@ -89,8 +99,10 @@ def has_same_text(text: Input, identity: Any) -> bool:
     return False
 
 
-def _has_encoding(text: Input, identity: dict[str, Any]) -> bool:
-    return bool(identity.get("encoding", UTF8) == text.encoding)
+def _is_read_alike(text: Input, identity: dict[str, Any]) -> bool:
+    """Return whether the encoding and the end are those of the identity."""
+    how = identity.get("encoding", UTF8), identity.get("end", "")
+    return how == (text.encoding, text.end)
 
 
 def _has_exactly(corpus: Corpus, known: Vocabulary) -> bool:

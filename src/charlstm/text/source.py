@@ -4,7 +4,6 @@ The only module that reads texts. Knows none of the program's own files.
 """
 
 import codecs
-import hashlib
 import io
 import math
 import os
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from charlstm.errors import CharlstmError, one_line
 from charlstm.text.compression import DAMAGED
 from charlstm.text.detection import SAMPLE, START, advice, shown_encoding, wide_encoding
+from charlstm.text.digest import Digest
 from charlstm.text.vocabulary import code_points
 
 CodePoints = NDArray[np.unsignedinteger]
@@ -44,6 +44,7 @@ class Text:
     encoding: str = UTF8
     file: BinaryIO | None = None
     has_pipes: ClassVar[bool] = False
+    end: ClassVar[str] = ""
 
     def stamp(self) -> tuple[int, int]:
         """Return the size in bytes and the modification time in nanoseconds (0 if in memory)."""
@@ -52,7 +53,7 @@ class Text:
         status = os.fstat(self.stream.fileno())
         return status.st_size, status.st_mtime_ns
 
-    def reader(self, advance: Advance | None = None, digest: Any = None) -> "Reader":
+    def reader(self, advance: Advance | None = None, digest: Digest | None = None) -> "Reader":
         """Return a new pass over the text, from its start."""
         size = math.inf if self.is_compressed else self.stamp()[0]
         return Reader(self, size, advance, digest)
@@ -85,12 +86,12 @@ class Reader:
         text: Text,
         size: float | None,
         advance: Advance | None = None,
-        digest: Any = None,
+        digest: Digest | None = None,
     ) -> None:
         self._text = text
         self._size = size
         self._advance = advance
-        self._digest = digest or hashlib.sha256()
+        self._digest = digest or Digest()
         self._head = b""
         self._lines = self._columns = 0  # before the current chunk
 

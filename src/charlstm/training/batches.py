@@ -15,8 +15,9 @@ def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> 
     """Return a dataset with one element per call and replica, made ``ahead`` calls in advance.
 
     ``calls`` are the steps of each call. An element has the replica's rows of the K windows of a
-    call: (K, B / replicas, T + 1). The strategy deals the elements out in turn to the replicas of
-    this worker, so each row reaches the replica of its lane.
+    call: (K, B / replicas, T + 1), for records (K, B / replicas, T + 1, 2). The strategy deals the
+    elements out in turn to the replicas of this worker, so each row reaches the replica of its
+    lane.
     """
     replicas, workers = strategy.num_replicas_in_sync, Workers(strategy)
     rows, every = windows.batch_size // replicas, windows.batch_size // workers.count
@@ -28,7 +29,7 @@ def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> 
             for start in range(first, first + every, rows):
                 yield stacked[:, start : start + rows]
 
-    signature = tf.TensorSpec((None, rows, windows.sequence_length + 1), windows.ids.dtype)
+    signature = tf.TensorSpec((None, rows, *windows.shape[1:]), windows.ids.dtype)
     options = tf.data.Options()
     # There is nothing to tune, and at its end an iterator can wait for the tuning thread, which
     # sleeps for 10 ms, 20 ms, 40 ms ...: epochs of 72 s took 82 s (TensorFlow 2.21).
@@ -40,3 +41,10 @@ def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> 
             .with_options(options)
         )
     )
+
+
+def planes(window: Any) -> tuple[Any, Any]:
+    """Return the ids of a window (b, T + 1), and where the state is reset: (b, T), or None."""
+    if len(window.shape) < 3:  # noqa: PLR2004 - it has no second plane
+        return window, None
+    return window[..., 0], window[:, :-1, 1]

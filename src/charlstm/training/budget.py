@@ -14,6 +14,7 @@ from charlstm.errors import CharlstmError
 from charlstm.evaluation import default_lanes
 from charlstm.network.device import Device
 from charlstm.text.encoding import Corpus
+from charlstm.text.records import Records
 from charlstm.text.source import Ids
 from charlstm.training.corpus import divided
 from charlstm.training.pace import CALLS_BEFORE, seconds_per_step
@@ -165,10 +166,14 @@ def _measured(end: float, settings: Settings, corpus: Corpus, device: Device) ->
         return Pace(build, step, _validate(trainer, validation) if len(validation) else 0.0)
 
 
-def _validate(trainer: Trainer, validation: Ids) -> float:
+def _validate(trainer: Trainer, validation: Ids | Records) -> float:
     """Return the seconds per character of validation."""
-    lanes = default_lanes(len(validation), trainer.config.batch_size)
-    part = validation[: lanes * trainer.config.sequence_length * WINDOWS + 1]
+    size, length = trainer.config.batch_size, trainer.config.sequence_length
+    lanes, part = default_lanes(len(validation), size), validation
+    if isinstance(validation, Records):
+        part, _ = validation.split(min(size * WINDOWS, len(validation.starts)))
+    else:
+        part = validation[: lanes * length * WINDOWS + 1]
     for _ in range(2):  # the first time compiles
         start = monotonic()
         validated(trainer, part, lanes=lanes)

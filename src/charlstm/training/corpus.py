@@ -3,18 +3,24 @@
 Also its division into windows for training and ids for validation.
 """
 
+from pathlib import Path
+from typing import Any
+
 from charlstm.config import TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.files import write_errors
 from charlstm.run.claim import NewRun
 from charlstm.run.folder import CHOOSE_ANOTHER, RunFolder
 from charlstm.run.naming import free_folder
+from charlstm.text.cache import shared_corpus
 from charlstm.text.collection import Input
-from charlstm.text.encoding import Corpus, encode, split
+from charlstm.text.encoding import Corpus, encode, split, training_characters
+from charlstm.text.fingerprints import write_index
+from charlstm.text.records import Records, find_records
 from charlstm.text.reuse import has_same_text, is_unchanged, reuse
 from charlstm.text.source import Advance, Ids
-from charlstm.text.vocabulary import Vocabulary
-from charlstm.text.windows import Windows
+from charlstm.text.vocabulary import FEWEST, Vocabulary
+from charlstm.text.windows import RecordWindows, Windows
 
 
 def refuse_run_of_another_text(text: Input, run: RunFolder) -> None:
@@ -31,21 +37,24 @@ def refuse_run_of_another_text(text: Input, run: RunFolder) -> None:
 
 
 def corpus_of_new_run(
-    text: Input, run: NewRun, min_count: int, known: Vocabulary | None, advance: Advance
+    text: Input, run: NewRun, cache: str | None, advance: Advance, **vocabulary: Any
 ) -> Corpus:
-    """Return the ids of a text, whose vocabulary also gets that of ``known``.
+    """Return the ids of a text, which are in the run or in the folder ``cache``.
 
-    Raises CharlstmError for a text that cannot be trained on.
+    ``vocabulary`` are the arguments of ``encode`` that decide it. Raises CharlstmError for a text
+    that cannot be trained on.
     """
+    if cache:
+        with write_errors(cache, "choose another folder with {cache}"):
+            corpus = shared_corpus(text, Path(cache), run.ids_path, advance, **vocabulary)
+        run.write_corpus(corpus.identity())
+        return corpus
     with write_errors(run.place, CHOOSE_ANOTHER):
         replaced = run.replaced
-        corpus = reuse(
-            text, replaced.ids_path, replaced.read_corpus(), min_count=min_count, known=known
-        )
-        if corpus:
+        reused = reuse(text, replaced.ids_path, replaced.read_corpus(), **vocabulary)
+        if reused:
             run.take_ids(replaced)
-        else:
-            corpus = encode(text, run.ids_path, advance, min_count=min_count, known=known)
+        corpus = reused or encode(text, run.ids_path, advance, **vocabulary)
     run.write_corpus(corpus.identity())
     return corpus
 
@@ -72,11 +81,50 @@ def corpus_of_old_run(text: Input, run: RunFolder, advance: Advance) -> Corpus:
     return corpus
 
 
-def divided(corpus: Corpus, config: TrainConfig) -> tuple[Windows, Ids]:
-    """Return the windows of an epoch, and the ids for validation.
+def divided(corpus: Corpus, config: TrainConfig) -> tuple[Windows, Ids | Records]:
+    """Return the windows of an epoch, and the ids or records for validation.
 
     Raises CharlstmError if the text is too short for a single window, or for validation.
     """
+    if config.separator:
+        return _divided_records(corpus, config)
     needed = config.batch_size * config.sequence_length + 1
     ids, validation = split(corpus.ids, config.validation, needed=needed)
     return Windows(ids, config.batch_size, config.sequence_length), validation
+
+
+def _divided_records(corpus: Corpus, config: TrainConfig) -> tuple[RecordWindows, Records]:
+    records = _records(corpus, config)
+    count, size = len(records.starts), (config.batch_size, config.sequence_length)
+    first = training_characters(count, config.validation)
+    if first < 1 or count < FEWEST:
+        raise CharlstmError(
+            f"the text has {count:,} records, which are too few", "check {record_separator}"
+        )
+    training, validation = records.split(first)
+    windows = RecordWindows(training.ids, *size, training, config.seed)
+    if not windows.steps:
+        raise CharlstmError(
+            f"{first:,} records for training have {windows.targets:,} characters, but one step "
+            f"needs {windows.step_size:,}",
+            "use a longer text, or reduce {batch_size}, {sequence_length} or {validation}",
+        )
+    return windows, validation
+
+
+def _records(corpus: Corpus, config: TrainConfig) -> Records:
+    if not {*config.separator} <= {*corpus.vocabulary.characters}:
+        raise CharlstmError("the separator of records is too rare", "lower it", option="min_count")
+    separator = corpus.vocabulary.encode(config.separator).astype(corpus.ids.dtype)
+    return find_records(corpus.ids, separator)
+
+
+def index_records(corpus: Corpus, config: TrainConfig, run: RunFolder) -> None:
+    """Keep in the run the fingerprints of all records, if the text consists of records.
+
+    Raises CharlstmError if they cannot be written.
+    """
+    path = run.index_path("records")
+    if config.separator and not path.exists():
+        with write_errors(run.place, CHOOSE_ANOTHER):
+            write_index(_records(corpus, config), path)

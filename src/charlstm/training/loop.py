@@ -19,6 +19,7 @@ from charlstm.network.device import Device
 from charlstm.network.workers import lost_workers
 from charlstm.run.folder import RunFolder
 from charlstm.text.encoding import Corpus
+from charlstm.text.records import Records
 from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 from charlstm.training.advice import advice
@@ -52,7 +53,7 @@ class Training:
     model: ModelConfig
     corpus: Corpus
     windows: Windows
-    validation: Ids
+    validation: Ids | Records
     run_folder: RunFolder
     trainer: Trainer
     device: Device
@@ -215,7 +216,7 @@ def _losses(
     CALLS_IN_FLIGHT calls late. All are fetched at the first and the last call, and when the
     training should save or stop.
     """
-    trainer, windows = training.trainer, training.windows
+    trainer, windows = training.trainer, training.windows.of_epoch(at.epoch)
     pending: deque[tuple[int, Any, Any]] = deque()
     schedule = Schedule(trainer.config, windows.steps)
     calls = trainer.calls(at.step, steps)

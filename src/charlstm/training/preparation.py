@@ -32,6 +32,7 @@ from charlstm.training.corpus import (
     corpus_of_new_run,
     corpus_of_old_run,
     divided,
+    index_records,
     refuse_run_of_another_text,
 )
 from charlstm.training.finetuning import fit
@@ -114,7 +115,8 @@ class Preparation:
         run = self.resources.enter_context(claim)
         known, min_count = base.vocabulary if base else None, settings.config.min_count
         with self.spooled(text, run) as text:
-            corpus = corpus_of_new_run(text, run, min_count, known, self.advance(text))
+            advance, cache = self.advance(text), request.place.cache
+            corpus = corpus_of_new_run(text, run, cache, advance, min_count=min_count, known=known)
         self.notes.extend(f"{text.name}: {note}" for note in oddities(corpus))
         if not preset and not request.config:
             count = training_characters(len(corpus.ids), settings.config.validation)
@@ -203,6 +205,7 @@ class Preparation:
 
         model, config, run = plan.settings.model, plan.settings.config, plan.run
         windows, validation = divided(plan.corpus, config)
+        index_records(plan.corpus, config, run)
         if not finished(plan.at, config, windows.steps, run):
             run.write_config(to_toml({**asdict(model), **asdict(config)}))
         tensorboard = self.request.place.tensorboard and self.cluster.is_chief
@@ -231,7 +234,8 @@ class Preparation:
         if not self.request.texts:
             return demo_text()
         sources = collect(self.request.texts, include=config.include, exclude=config.exclude)
-        return Collection(sources, config.join, codec(config.encoding))
+        join = config.join or config.separator
+        return Collection(sources, join, codec(config.encoding), config.separator)
 
     @contextlib.contextmanager
     def spooled(self, text: Input, run: RunFolder) -> Iterator[Input]:

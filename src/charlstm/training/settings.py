@@ -107,7 +107,7 @@ class Settings:
                 "rename it",
                 option="init_from",
             )
-        for name in ("join", "include", "exclude"):
+        for name in ("join", "record_separator", "include", "exclude"):
             if not all(map(is_utf8, getattr(self.config, name))):
                 raise CharlstmError("not UTF-8, so config.toml cannot store it", option=name)
         check_groups(self.config)

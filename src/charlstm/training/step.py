@@ -21,7 +21,7 @@ from charlstm.network.workers import Workers
 from charlstm.run.weights import Array
 from charlstm.text.windows import Windows
 from charlstm.training.average import Average
-from charlstm.training.batches import batches
+from charlstm.training.batches import batches, planes
 from charlstm.training.optimizer import make_optimizer, take_sums
 from charlstm.training.state import Lanes, State
 
@@ -136,7 +136,7 @@ class Trainer:
         return self.advance.get_concrete_function(element, rates, key)
 
     def _advance(self, windows: Any, rates: Any, key: Any) -> Any:
-        """Make a step for each window of ids (K, B, T + 1); return the mean losses (K,) in nats.
+        """Make a step for each of K ``batches``; return the mean losses (K,) in nats.
 
         ``rates`` (K,) are the learning rates. ``key`` is the ``dropout_key`` of the first step.
         """
@@ -174,16 +174,17 @@ class Trainer:
         The loss is the group's part of the mean over the whole batch.
         """
         targets = self.config.batch_size * self.config.sequence_length
+        ids, resets = planes(window)
         with tf.GradientTape() as tape:
-            logits = self.model(window[:, :-1], dropout_seed=key)
-            loss = tf.reduce_sum(nats(logits, window[:, 1:])) / targets
+            logits = self.model(ids[:, :-1], dropout_seed=key, resets=resets)
+            loss = tf.reduce_sum(nats(logits, ids[:, 1:])) / targets
             scaled = loss * scale
         return loss, tape.gradient(scaled, self.model.trainable_variables)
 
     def _accumulated_gradients(self, window: Any, key: Any, scale: Any) -> tuple[Any, list[Any]]:
         """Return the sums of ``_gradients`` over the groups of lanes, computed one by one."""
         groups = self.config.accumulate
-        windows = tf.reshape(window, (groups, -1, window.shape[-1]))
+        windows = tf.reshape(window, (groups, -1, *window.shape[1:]))
 
         def add(group: Any, loss: Any, gradients: Any) -> Any:
             self._lanes.load(group)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from charlstm.architecture import Weights
 from charlstm.evaluation import TEMPERATURES, at_temperature, default_lanes, evaluate
 from charlstm.run.weights import Array
+from charlstm.text.records import Records
 from charlstm.text.source import Ids
 from charlstm.training.step import Trainer, device_errors
 
 
 def validated(
     trainer: Trainer,
-    ids: Ids,
+    ids: Ids | Records,
     *,
     lanes: int | None = None,
     tick: Callable[[], object] = lambda: None,
