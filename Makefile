@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs slow fuzz bench recipe presets exports gpu scaling clean
+.PHONY: demo test check wasm docs slow fuzz bench recipe presets exports pictures gpu scaling clean
 
 demo: $(VENV)/installed
 	$(BIN)/charlstm train --demo --overwrite
@@ -24,6 +24,11 @@ check: $(VENV)/dev
 slow: $(VENV)/dev
 	KILLS=50 $(BIN)/python -m pytest tests/training/test_resume.py -k killed_repeatedly
 	$(BIN)/python -m pytest -m slow
+
+# Assembles the product of a matrix and a vector for export --format html.
+wasm: $(VENV)/dev
+	$(BIN)/python -c "import wasmtime, pathlib as p; f = p.Path('src/charlstm/pages/writer.wat'); \
+	f.with_suffix('.wasm').write_bytes(bytes(wasmtime.wat2wasm(f.read_text())))"
 
 # Runs the commands of README.md and docs/: minutes with tiny models, an hour with TEXT=input.txt.
 docs: $(VENV)/dev
@@ -51,6 +56,10 @@ presets: $(VENV)/installed
 exports: $(VENV)/dev
 	$(BIN)/python -m bench.export $(CHECKPOINT) $(TEXT) > bench/exports.md.part
 	mv bench/exports.md.part bench/exports.md
+
+# The pictures of docs/, with Chromium; CHECKPOINT is that of `charlstm train input.txt`.
+pictures: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m bench.pictures $(CHECKPOINT)
 
 # Eight minutes, on a computer with a GPU and `pip install '.[cuda]'`; anywhere with DRY=--dry-run.
 gpu: $(VENV)/bench

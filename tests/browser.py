@@ -78,6 +78,13 @@ class Browser:
         return json.loads(message)
 
 
+def complaints(chromium: Browser) -> list[str]:
+    """Return the errors that the browser reports, and the URLs it fetched besides the page."""
+    wrong = [e["method"] for e in chromium.events if e["method"].endswith(("entryAdded", "Thrown"))]
+    fetched = [e for e in chromium.events if e["method"] == "Network.requestWillBeSent"]
+    return wrong + [event["params"]["request"]["url"] for event in fetched[1:]]
+
+
 def browser_path() -> str:
     """Return the path of a browser, empty if there is none."""
     return next(filter(None, map(shutil.which, NAMES)), "")

@@ -15,14 +15,14 @@ import tempfile
 import termios
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from browser import browser_path
+from browser import Browser, browser, browser_path
 
 from charlstm import cli
 from charlstm.architecture import ModelConfig, shapes
@@ -223,6 +223,12 @@ def charlstm_process(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

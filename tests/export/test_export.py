@@ -35,6 +35,7 @@ FORMATS = {
     "litert": "model.tflite",
     "keras": "model.keras",
     "numpy": "model.npz",
+    "html": "model.html",
 }
 BATCHED = ("saved-model", "onnx", "keras", "numpy")
 CELLS = pytest.mark.parametrize(
@@ -169,6 +170,9 @@ def description(form: str, path: Path) -> Any:
         (item,) = onnx.load(path).metadata_props
         assert item.key == "charlstm"
         return json.loads(item.value)
+    if form == "html":
+        (data,) = re.findall(r'id="data">(.*?)</script>', path.read_text("utf-8"))
+        return json.loads(data)["about"]
     if form == "numpy":
         return json.loads(np.load(path)["charlstm"].item())
     return json.loads(zipfile.ZipFile(path).read("charlstm.json"))
@@ -510,7 +514,7 @@ def test_an_export_reports_the_change_in_bits_per_character(
     ]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "html"])  # its own program
 def test_examples_generate_the_oracles_text_without_charlstm(
     form: str, trained: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,11 @@
 import math
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser, browser
+from browser import Browser, complaints
 from conftest import STRANGE, Run
 from oracle import Oracle
 
@@ -18,19 +17,6 @@ from charlstm.text.vocabulary import Vocabulary, describe
 
 TIP = "document.getElementById('tip')"
 TEXT = "document.getElementById('text')"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("browser")) as found:
-        yield found
-
-
-def complaints(chromium: Browser) -> list[str]:
-    """Return the errors that the browser reports, and the URLs it fetched besides the page."""
-    wrong = [e["method"] for e in chromium.events if e["method"].endswith(("entryAdded", "Thrown"))]
-    fetched = [e for e in chromium.events if e["method"] == "Network.requestWillBeSent"]
-    return wrong + [event["params"]["request"]["url"] for event in fetched[1:]]
 
 
 def test_the_tooltip_shows_the_probability_and_five_guesses(

@@ -56,9 +56,10 @@ def export(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     \b
     charlstm export --format onnx -o model.onnx
     charlstm export --format litert --precision int8 --check test.txt -o model.tflite
+    charlstm export --format html -o model.html
     """
     config = record_of(ExportConfig, values)
-    if config.precision != "float32" and config.format not in SMALLER:
+    if config.stored != "float32" and config.format not in SMALLER:
         raise click.UsageError(f"--format {config.format} is float32; leave out --precision.")
     _export(checkpoint, config, typed_epoch(context))
 

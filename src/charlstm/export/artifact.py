@@ -104,6 +104,7 @@ def make(checkpoint: Checkpoint, precision: str) -> Artifact:
         "outputs": output_names(checkpoint.model),
         "model": {name: v for name, v in asdict(checkpoint.model).items() if v is not None},
         "vocabulary": checkpoint.vocabulary.characters,
+        **({"unknown": True} if checkpoint.vocabulary.has_unknown else {}),
         "epoch": checkpoint.epoch,
         "metrics": dict(checkpoint.metrics),
         "training": dict(checkpoint.training),

@@ -1,14 +1,14 @@
 """The format numpy: all arrays in one ``.npz`` file, and a step in numpy."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.architecture import CELLS
+from charlstm.architecture import ModelConfig
 from charlstm.export.artifact import KEY, Artifact, Step
 from charlstm.run.weights import Array
 
@@ -29,17 +29,26 @@ def load(path: Path) -> Step:
     with np.load(path) as file:
         arrays = dict(file)
     model = json.loads(arrays.pop(KEY).item())["model"]
+    one = np.float32(1)
+    return step_of(
+        {
+            name: array * arrays.get(f"{name}_scale", one)
+            for name, array in arrays.items()
+            if not name.endswith("_scale")
+        },
+        ModelConfig(**model),
+    )
 
-    def weights(name: str) -> Any:
-        return arrays[name] * arrays.get(f"{name}_scale", np.float32(1))
 
+def step_of(weights: Mapping[str, Array], model: ModelConfig) -> Step:
+    """Return the step of a model with these weights, by name."""
     layers = [
-        tuple(weights(f"{part}_{number}") for part in ("kernel", "recurrent", "bias"))
-        for number in range(1, model["layers"] + 1)
+        tuple(weights[f"{part}_{number}"] for part in ("kernel", "recurrent", "bias"))
+        for number in range(1, model.layers + 1)
     ]
-    kernel, bias = weights("dense_kernel"), weights("dense_bias")
-    advance = _relu if model.get("activation") == "relu" else _ADVANCE[model["cell"]]
-    each = len(CELLS[model["cell"]].states)
+    kernel, bias = weights["dense_kernel"], weights["dense_bias"]
+    advance = _relu if model.activation == "relu" else _ADVANCE[model.cell]
+    each = len(model.kind.states)
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
         logits = []

@@ -13,8 +13,9 @@ from charlstm.options import option
 if TYPE_CHECKING:  # imports numpy, so at run time only for an export
     from charlstm.text.source import Text
 
-SMALLER = ("onnx", "litert", "numpy")  # formats that support every precision
+SMALLER = ("onnx", "litert", "numpy", "html")  # formats that support every precision
 FORMATS = ("saved-model", "keras", *SMALLER)
+DEFAULTS = {"html": "int8"}  # precision of a format; that of the others is float32
 PRECISIONS = ("float32", "float16", "int8")
 
 # Called with the current activity, its total number of characters, and the newly processed ones.
@@ -26,12 +27,18 @@ class ExportOptions:
     """The options of an export."""
 
     format: str = option(MISSING, "Format and runtime of the export.", choices=FORMATS)
-    precision: str = option(
-        "float32",
-        f"Precision of the stored weights: {', '.join(SMALLER[:-1])} and {SMALLER[-1]} only.",
+    precision: str | None = option(
+        None,
+        f"Precision of the stored weights, of {', '.join(SMALLER[:-1])} and {SMALLER[-1]}; by "
+        "default, float32, of html int8.",
         choices=PRECISIONS,
     )
     overwrite: bool = option(default=False, help="Replace an existing export.")
+
+    @property
+    def stored(self) -> str:
+        """The precision of the stored weights."""
+        return self.precision or DEFAULTS.get(self.format, "float32")
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class ExportRequest:
 
     def __post_init__(self) -> None:
         """Raise CharlstmError if the format does not support the precision."""
-        if self.options.precision != "float32" and self.options.format not in SMALLER:
+        if self.options.stored != "float32" and self.options.format not in SMALLER:
             raise CharlstmError(
                 f"{self.options.format} supports float32 only", "leave it out", option="precision"
             )

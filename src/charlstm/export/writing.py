@@ -31,7 +31,7 @@ def write_checked(
     """
     select_device("cpu")  # makes exports the same on every machine
     form = format_module(request.options.format)
-    artifact = make(checkpoint, request.options.precision)
+    artifact = make(checkpoint, request.options.stored)
     characters = len(prime_of(artifact)) + CHARACTERS
     difference = loss = None
     with placing(request.path, request.options.format, overwrite=request.options.overwrite) as new:
@@ -45,7 +45,7 @@ def write_checked(
             if text is not None:
                 loss = _loss(checkpoint, text, step, form.WINDOW, progress)
         size = folders.size(new)
-    note = ""
+    note = form.note() if request.options.format == "html" else ""
     if request.options.format in FOLDERS and is_pattern(request.path):
         note = "TensorFlow reads this path as a glob pattern; rename it, or load it through a link"
     return Exported(request.path, size, difference, characters, missing, loss, note)
