@@ -1,16 +1,17 @@
 """Compare the preset keras-2016 with the program it reproduces: ``python -m bench.presets TEXT``.
 
 That program is the Keras script of 2016, run with the release of its day, Keras 1.0.3 on Theano:
-its training loss at each step on Tiny Shakespeare is in keras_2016.json, for three seeds. How long
+its training loss at each step on Tiny Shakespeare is in keras_2016.json, for five seeds. How long
 the loss stays near 3.3 at first is chance, so curves are compared from the step on at which they
 leave that plateau. The runs of the preset are kept in checkpoints/presets.
 """
 
 import json
+import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.computer import computer
@@ -18,11 +19,14 @@ from charlstm.run.folder import RunFolder
 
 RELEASE = Path(__file__).with_name("keras_2016.json")
 RUNS = Path("checkpoints/presets")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5)
 STEPS = 1100
 PLATEAU = 3.2  # nats; the loss of the next lower level is 2.7
 MEAN, FEW = 40, 20  # steps of the moving means: of the losses, and for the end of the plateau
-COMPARED = 600  # steps after the plateau
+Curves = list[
+    tuple[int, list[float]]
+]  # where each leaves the plateau, and its losses from there on
+COMPARED = 500  # steps after the plateau
 
 
 def main() -> None:
@@ -46,9 +50,18 @@ def main() -> None:
         print(f"| {name} | mean | |" + "".join(f" {curve[step]:.3f} |" for step in shown))
     one, two = means.values()
     apart = [abs(a - b) for a, b in zip(one, two, strict=True)]
+    most = apart.index(max(apart))
     print(
-        f"\nThe means are at most {max(apart):.3f} apart, {statistics.mean(apart):.3f} on average."
+        f"\nThe means are at most {max(apart):.3f} apart, {statistics.mean(apart):.3f} on average. "
+        f"Where\nthey are furthest apart, at + {most}, the standard error of the difference is "
+        f"{standard_error(curves.values(), most):.3f}."
     )
+
+
+def standard_error(curves: Iterable[Curves], step: int) -> float:
+    """Return the standard error of the difference of two means, at a step after the plateau."""
+    parts = [[curve[step] for _, curve in of_seeds] for of_seeds in curves]
+    return math.sqrt(sum(statistics.variance(part) / len(part) for part in parts))
 
 
 def losses(text: Path, seed: int) -> list[float]:

@@ -115,6 +115,18 @@ def test_an_index_knows_its_records_and_no_others(
     assert found.tolist()[:12] == [True] * 10 + [False] * 2
 
 
+def test_an_empty_record_has_a_fingerprint() -> None:
+    """A model can draw one; it is in no text."""
+    for text in ("/", "ab//", "//ab/"):
+        ids = ids_of(text)
+        ends = np.flatnonzero(ids == 0) + 1
+        starts = np.concatenate([[0], ends[:-1]])
+        found = prints.fingerprints(Records(ids, ids_of("/"), starts, ends))
+        empty = ends - starts == 1
+        assert len(set(found[empty].tolist())) == 1
+        assert not set(found[empty].tolist()) & set(found[~empty].tolist())
+
+
 def test_fingerprints_depend_on_the_record_alone() -> None:
     """Not on its place, nor on what is beside it; and there are no accidental ones."""
     words = sorted({"".join(random.Random(n).choices("ab", k=1 + n % 14)) for n in range(9000)})

@@ -225,15 +225,18 @@ def _found(
 
     Links to folders are not followed. Raises OSError.
     """
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == RUNS.name:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.name.startswith(".") or entry.name == RUNS.name:
             continue
-        names = (path.name, str(path.relative_to(top)))
+        path = Path(entry.path)
+        names = (entry.name, str(path.relative_to(top))) if include or exclude else ()
         if any(fnmatchcase(name, pattern) for name in names for pattern in exclude):
             continue
-        if path.is_dir() and not path.is_symlink():
+        if entry.is_dir(follow_symlinks=False):
             yield from _found(path, top, include, exclude)
-        elif path.is_file() and (
+        elif entry.is_file() and (
             not include or any(fnmatchcase(name, p) for name in names for p in include)
         ):
             yield Source(str(path), path, found=True)

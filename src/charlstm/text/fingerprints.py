@@ -64,7 +64,8 @@ def _portions(records: Records) -> Iterator[tuple[int, int]]:
 def _fingerprints(records: Records, first: int, last: int) -> Fingerprints:
     starts, ends = records.starts[first:last], records.ends[first:last] - len(records.separator)
     ids = np.asarray(records.ids[starts[0] : ends[-1]])
-    factors, inverses = (powers(base, len(ids)) for base in (BASE, INVERSE))
+    # The last record can be empty, and begin where the ids end.
+    factors, inverses = powers(BASE, len(ids)), powers(INVERSE, len(ids) + 1)
     values = mixed(ids.astype(np.uint64) + np.uint64(1))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values * factors)])
     begins, stops = starts - starts[0], ends - starts[0]

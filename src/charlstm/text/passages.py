@@ -21,7 +21,7 @@ Places = NDArray[np.int64]
 # there. Each passage of SHORTEST ids has such a place whose GRAM ids are within the passage.
 SHORTEST, GRAM = 20, 10
 STRIDE = SHORTEST - GRAM + 1
-AT_ONCE = 2**22  # places that are sorted in memory
+AT_ONCE = 2**19  # places that are sorted in memory
 
 
 @dataclass(frozen=True)
