@@ -144,7 +144,7 @@ def test_groups_have_every_row_once_and_at_least_the_fewest_rows(
     for cores in (1, 2, 3, 64):
         monkeypatch.setattr("charlstm.network.recurrence.usable_cores", lambda cores=cores: cores)
         for batch in (1, 2, 7, 16, 17, 24, 96):
-            groups = recurrence._groups(batch, 8)  # noqa: SLF001 - not visible in results
+            groups = recurrence.row_groups(batch, 8)
             assert [row for start, stop in groups for row in range(start, stop)] == [*range(batch)]
             assert len(groups) <= cores
             assert len({stop - start for start, stop in groups}) == 1

@@ -19,6 +19,7 @@ from charlstm.cli._stdio import discard_output, open_streams, tell
 from charlstm.cli._versions import version_of
 from charlstm.cli.doctor import doctor
 from charlstm.cli.export import export
+from charlstm.cli.neurons import neurons
 from charlstm.cli.sample import sample
 from charlstm.cli.score import score
 from charlstm.cli.show import show
@@ -103,6 +104,7 @@ program.add_command(train)
 program.add_command(sample)
 program.add_command(score)
 program.add_command(export)
+program.add_command(neurons)
 program.add_command(show)
 program.add_command(doctor)
 

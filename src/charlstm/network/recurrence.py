@@ -115,7 +115,7 @@ def recur(kind: tuple[Cell, Any], keep: Any, *inputs: Any) -> Any:
 
 def _recur(kind: tuple[Cell, Any], keep: Any, x: Any, *inputs: Any) -> Any:
     (cell, products), (kernel, recurrent, bias, *first) = kind, inputs
-    groups = [slice(*group) for group in _groups(x.shape[0], ROWS_PER_GROUP)]
+    groups = [slice(*group) for group in row_groups(x.shape[0], ROWS_PER_GROUP)]
     places = [(tf.constant(rows.start), None if keep is None else keep[rows]) for rows in groups]
     factor = tf.cast(recurrent, products)
     back = _transposed(recurrent if groups[0].stop < FEWEST_BFLOAT16_ROWS else factor)
@@ -190,7 +190,7 @@ def _flat(groups: Any) -> Any:
     return tf.reshape(tf.concat(groups, 0), (-1, groups[0].shape[2]))
 
 
-def _groups(batch: int, fewest: int) -> list[tuple[int, int]]:
+def row_groups(batch: int, fewest: int) -> list[tuple[int, int]]:
     """Split a batch into equal groups, at most one per core, of at least ``fewest`` rows if it can.
 
     Returns the first row of each group, and the row after its last one.
