@@ -72,9 +72,10 @@ def test_the_program_uses_only_the_cores_of_its_affinity() -> None:
     """With one core, as under ``taskset``: groups of rows, recorded versions, and device."""
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from charlstm.network.recurrence import _groups; from charlstm.training.clock import"
+        "from charlstm.network.recurrence import row_groups; from charlstm.training.clock import"
         " versions; from charlstm.network.device import select_device; import json;"
-        "print(json.dumps([len(_groups(64, 8)), versions()['cores'], select_device('cpu').name]))"
+        "groups = len(row_groups(64, 8));"
+        "print(json.dumps([groups, versions()['cores'], select_device('cpu').name]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, check=True

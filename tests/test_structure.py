@@ -20,7 +20,18 @@ MODULES = {
     for path in SOURCE.rglob("*.py")
 }
 FLAGS = {flag for c in program.commands.values() for p in c.params for flag in p.opts}
-COMPUTE = ("network", "evaluation", "training", "scoring", "drawing", "sampling", "export")
+COMPUTE = (
+    *(
+        "network",
+        "evaluation",
+        "adaptation",
+        "training",
+        "scoring",
+        "drawing",
+        "sampling",
+        "export",
+    ),
+)
 PATHS = pytest.mark.parametrize("name", sorted(MODULES))
 
 

@@ -20,6 +20,8 @@ from charlstm.run.history import bits_per_char
 from charlstm.text.records import Records
 from charlstm.text.source import Ids
 
+Predict = Callable[[Any, Any, int], Any]  # window, weights of targets, K -> _device_predictions
+Array = NDArray[np.float32]
 Lanes = list[tuple[int, Ids]]  # ids, and the index of the first of them in the text
 
 LONGEST_WINDOW = 512  # characters
@@ -124,9 +126,7 @@ def evaluate(  # noqa: PLR0913 - the last four are rarely needed
     return Evaluation(float(nats[best]), divided.targets, divided.lanes, temperatures[best])
 
 
-def at_temperature(
-    weights: Weights[NDArray[np.float32]], temperature: float
-) -> Weights[NDArray[np.float32]]:
+def at_temperature(weights: Weights[Array], temperature: float) -> Weights[Array]:
     """Return the weights of a model whose logits are those of ``weights`` / ``temperature``."""
     return replace(
         weights,
@@ -136,18 +136,24 @@ def at_temperature(
 
 
 def predict_lanes(
-    model: CharacterModel, groups: Iterable[Lanes], *, sequence_length: int, guesses: int = 0
+    model: CharacterModel,
+    groups: Iterable[Lanes],
+    *,
+    sequence_length: int,
+    guesses: int = 0,
+    predict: Predict | None = None,
 ) -> Iterator[Prediction]:
     """Predict every id of each lane but its first; restore the model's state afterwards.
 
     A lane is a sequence of ids, and the index of its first id in the text; it starts from a zero
-    state. A group has at most B lanes. Padding has weight 0. ``guesses`` is K, the number of most
-    likely characters in each Prediction.
+    state. A group has at most B lanes. Padding has weight 0. ``guesses`` is K, the number of
+    guesses in each Prediction. ``predict`` can do more than predict, such as learn.
     """
+    predict = predict or (lambda window, _, guesses: _device_predictions(model, window, guesses))
     for group in groups:
         with _from_zero_state(model):
             for window, weights, spans in _windows(group, model.batch_size, sequence_length):
-                results = _device_predictions(model, tf.constant(window), guesses)
+                results = predict(tf.constant(window), weights, guesses)
                 nats, probabilities, best = (array.numpy() for array in results)
                 yield Prediction(weights * nats.astype(np.float64), spans, best, probabilities)
 

@@ -7,6 +7,8 @@ from charlstm.config import SEED_LIMIT, device_option
 from charlstm.options import option
 
 LENGTH, TEMPERATURE = 256, 1.0  # defaults of sampling
+ADAPT_RATE, ADAPT_DECAY, ADAPT_SEGMENT = 1e-3, 0.01, 50
+LONGEST_SEGMENT = 512  # characters
 
 
 def unknown_option() -> Any:
@@ -53,7 +55,22 @@ class DrawOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
+class AdaptOptions:
+    """How a model keeps learning while it reads."""
+
+    adapt_rate: float = option(
+        ADAPT_RATE, "Learning rate of {adapt}.", low=0, open_ends="low", heading="Adaptation"
+    )
+    adapt_decay: float = option(
+        ADAPT_DECAY, "How much {adapt} returns to the first weights, per segment.", low=0, high=1
+    )
+    adapt_segment: int = option(
+        ADAPT_SEGMENT, "Characters that {adapt} learns from at a time.", low=1, high=LONGEST_SEGMENT
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(AdaptOptions):
     """How a text is scored."""
 
     batch_size: int | None = option(
@@ -69,5 +86,9 @@ class ScoreOptions:
     )
     per_record: bool = option(
         default=False, help="Also score each record, if the model was trained on records."
+    )
+    adapt: bool = option(
+        default=False,
+        help="Learn from each part of the text once it is scored (dynamic evaluation).",
     )
     device: str = device_option()

@@ -48,7 +48,6 @@ class Score:
     """The score of a text; ``note`` describes the characters outside the vocabulary.
 
     They were either ``skipped`` or, by a model that has an id for them, read as ``unknown``.
-
     ``lines`` has a score per line, line end included, if ``per_line`` was set; ``records`` has each
     record, without its separator, and its score, separator included, if ``per_record`` was set.
     """
@@ -102,7 +101,7 @@ def score(
         per_part = _PerPart(parts, lanes) if options.per_line or options.per_record else None
         details = _details(text.name, ids, guesses := min(guesses, len(checkpoint.vocabulary)))
         nats = 0.0
-        for prediction in _predictions(checkpoint, lanes, guesses, options.device):
+        for prediction in _predictions(checkpoint, lanes, guesses, options):
             nats += float(prediction.nats.sum())
             if per_part:
                 per_part.add(prediction)
@@ -177,25 +176,29 @@ def _rows(parts: Records, scores: list[Evaluation], checkpoint: Checkpoint) -> d
 
 
 def _predictions(
-    checkpoint: Checkpoint, lanes: Division, guesses: int, device: str
+    checkpoint: Checkpoint, lanes: Division, guesses: int, options: ScoreOptions
 ) -> Iterator[Prediction]:
     """Yield the predictions for each window of a text.
 
     Raises CharlstmError if the device has too little memory.
     """
+    from charlstm.adaptation import Adaptation
     from charlstm.evaluation import predict_lanes
     from charlstm.network.device import memory_errors, select_device
     from charlstm.network.model import build_model
 
     size, count = len(checkpoint.vocabulary), lanes.side_by_side
-    on_gpu = select_device(device).on_gpu
+    on_gpu = select_device(options.device).on_gpu
     # Logits and gate values per column of a window.
     numbers = count * (size + checkpoint.model.kind.gates * checkpoint.model.units)
-    length = min(max(1, WINDOW_NUMBERS // numbers), lanes.longest)
+    most = options.adapt_segment if options.adapt else max(1, WINDOW_NUMBERS // numbers)
+    length = min(most, lanes.longest)
     with memory_errors(f"{{batch_size}} (now {count} lanes)"):
         model = build_model(checkpoint.model, size, batch_size=count, on_gpu=on_gpu)
         model.set_arrays(checkpoint.weights)
-        yield from predict_lanes(model, lanes.groups, sequence_length=length, guesses=guesses)
+        predict = Adaptation(model, options).predict if options.adapt else None
+        windows = {"sequence_length": length, "guesses": guesses}
+        yield from predict_lanes(model, lanes.groups, predict=predict, **windows)
 
 
 class _PerPart:

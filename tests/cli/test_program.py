@@ -125,7 +125,7 @@ def test_every_option_has_a_help_text(command: str) -> None:
     ("command", "headings"),
     [
         ("train", ["Model", "Training", "Optimizer", "Text", "Saving", "Run"]),
-        ("sample", ["Sampling", "Text", "Records", "Output", "Model"]),
+        ("sample", ["Sampling", "Text", "Adaptation", "Records", "Output", "Model"]),
         ("score", ["Options"]),
     ],
 )

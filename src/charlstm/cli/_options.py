@@ -53,6 +53,22 @@ def typed_epoch(context: click.Context) -> str | None:
     return str(context.params["epoch"]) if typed else None
 
 
+def checkpoint_and_text(command: Command) -> Command:
+    """Add the arguments of a command that reads a text with a model, which may be left out."""
+    metavar = "[CHECKPOINT] TEXT"
+    return click.argument(
+        "arguments", nargs=-1, required=True, metavar=metavar, shell_complete=complete_file
+    )(command)
+
+
+def split_arguments(arguments: tuple[str, ...]) -> tuple[str | None, str]:
+    """Return the checkpoint, or None, and the text."""
+    if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
+        raise click.UsageError("Give a text, or a checkpoint and a text.")
+    *named, text = arguments
+    return next(iter(named), None), text
+
+
 def complete_file(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from charlstm.cli._options import FILE, epoch_option
 from charlstm.config import device_option, encoding_option
-from charlstm.inference import LENGTH, DrawOptions, unknown_option
+from charlstm.inference import LENGTH, AdaptOptions, DrawOptions, unknown_option
 from charlstm.options import option
 
 if TYPE_CHECKING:  # imports TensorFlow, so at run time only when the command runs
@@ -18,11 +18,14 @@ MAX_LENGTH = 10_000  # characters: a model that never ends a record must not run
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(DrawOptions):
+class SampleConfig(AdaptOptions, DrawOptions):
     """How text is sampled, and how it is printed."""
 
+    adapt: str | None = option(
+        None, "Learn from a text first, without a change to the model's file.", **FILE
+    )
     prime_file: str | None = option(
-        None, "Read the opening text from a file; -: from standard input.", **FILE
+        None, "Read the opening text from a file; -: from standard input.", heading="Text", **FILE
     )
     encoding: str = encoding_option("Encoding of the text of {prime_file}.")
     hide_prime: bool = option(default=False, help="Print only the new text, without the prime.")

@@ -14,10 +14,11 @@ from charlstm import files
 from charlstm.cli._console import Console
 from charlstm.cli._options import (
     FILE,
-    complete_file,
+    checkpoint_and_text,
     epoch_option,
     json_option,
     options_of,
+    split_arguments,
     typed_epoch,
 )
 from charlstm.cli._output import check_file, write_to
@@ -66,13 +67,7 @@ class NeuronsConfig:
 
 
 @click.command()
-@click.argument(
-    "arguments",
-    nargs=-1,
-    required=True,
-    metavar="[CHECKPOINT] TEXT",
-    shell_complete=complete_file,
-)
+@checkpoint_and_text
 @options_of(NeuronsConfig)
 @click.pass_context
 def neurons(context: click.Context, /, arguments: tuple[str, ...], **values: Any) -> None:
@@ -88,13 +83,11 @@ def neurons(context: click.Context, /, arguments: tuple[str, ...], **values: Any
     charlstm neurons checkpoints/input input.txt --html neurons.html
     charlstm neurons input.txt --npz states.npz --layer 2
     """
-    if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
-        raise click.UsageError("Give a text, or a checkpoint and a text.")
+    named, text = split_arguments(arguments)
     config = record_of(NeuronsConfig, values)
     if config.layer and not config.npz:
         raise click.UsageError("--layer is about --npz: give that, too.")
-    *named, text = arguments
-    _neurons(next(iter(named), None), text, config, typed_epoch(context))
+    _neurons(named, text, config, typed_epoch(context))
 
 
 def _neurons(named: str | None, text: str, config: NeuronsConfig, epoch: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from charlstm.cli._output import check_file
 from charlstm.cli._sample_options import SampleConfig
 from charlstm.cli._stdio import tell, write_text
 from charlstm.cli._stream import Ending, Piece, end_line, in_colour, stream
-from charlstm.cli._text import check_utf8, decoded, read_prime
+from charlstm.cli._text import check_utf8, decoded, read_and_tell, read_prime
 from charlstm.cli._whole import write_whole
 from charlstm.config import SEED_LIMIT
 from charlstm.errors import CharlstmError
@@ -82,8 +83,11 @@ def _check(config: SampleConfig) -> None:
     if config.interactive and config.hide_prime:
         raise click.UsageError("--interactive shows no prime; leave out --hide-prime.")
     _records.check(config)
-    if config.interactive and config.prime_file == "-":
-        raise click.UsageError("--interactive reads standard input, so --prime-file cannot.")
+    stdin = {"--interactive": config.interactive, "--adapt": config.adapt == "-"}
+    stdin["--prime-file"] = config.prime_file == "-"
+    readers = [name for name, reads in stdin.items() if reads]
+    if len(readers) > 1:
+        raise click.UsageError(f"{readers[0]} reads standard input, so {readers[1]} cannot.")
 
 
 def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
@@ -102,6 +106,8 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     note = f"epoch {checkpoint.epoch} of {path}"
     tell(f"{note}, seed {seed}" if config.seed is None else note)
 
+    if config.adapt:
+        checkpoint = _adapted(checkpoint, config.adapt, config)
     if config.records:
         _records.draw_records(checkpoint, path, ids, seed, config)
         return
@@ -111,6 +117,25 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
 
     with memory_errors(f"{{samples}} (now {config.samples:,})"):
         _draw(checkpoint, ids, seed, config, passages)
+
+
+def _adapted(checkpoint: Checkpoint, path: str, config: SampleConfig) -> Checkpoint:
+    """Return the model after it has learned from a text.
+
+    Raises CharlstmError if the text cannot be read, or is too short.
+    """
+    from charlstm.text.opening import open_once
+    from charlstm.text.reading import check_length
+
+    text = open_once(path, config.encoding)
+    ids = read_and_tell(text, checkpoint.vocabulary, config.unknown)
+    check_length(text.name, len(ids))
+
+    from charlstm.adaptation import adapted
+
+    with closing(Console()) as console:
+        tick = partial(console.advance, "learning", len(ids) - 1)
+        return adapted(checkpoint, ids, config, config.device, tick)
 
 
 def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:

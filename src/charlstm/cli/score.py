@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlstm.cli._console import Console
-from charlstm.cli._options import FILE, complete_file, epoch_option, options_of, typed_epoch
+from charlstm.cli._options import (
+    FILE,
+    checkpoint_and_text,
+    epoch_option,
+    options_of,
+    split_arguments,
+    typed_epoch,
+)
 from charlstm.cli._output import check_file, is_stdout, write_to
 from charlstm.cli._stdio import tell, write_text
 from charlstm.config import encoding_option
@@ -38,13 +45,7 @@ class ScoreConfig(ScoreOptions):
 
 
 @click.command()
-@click.argument(
-    "arguments",
-    nargs=-1,
-    required=True,
-    metavar="[CHECKPOINT] TEXT",
-    shell_complete=complete_file,
-)
+@checkpoint_and_text
 @options_of(ScoreConfig)
 @click.pass_context
 def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) -> None:
@@ -60,13 +61,11 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     charlstm score held-out.txt --html surprisal.html
     charlstm score names.txt --per-line --reset
     """
-    if len(arguments) > 2:  # noqa: PLR2004 - as the usage says
-        raise click.UsageError("Give a text, or a checkpoint and a text.")
-    *named, text = arguments
+    named, text = split_arguments(arguments)
     config = record_of(ScoreConfig, values)
     if config.json and config.html and is_stdout(config.html):
         raise click.UsageError("--json and --html would both be written to standard output.")
-    _score(next(iter(named), None), text, config, typed_epoch(context))
+    _score(named, text, config, typed_epoch(context))
 
 
 def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:

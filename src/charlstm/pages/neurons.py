@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import json
-from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from charlstm.pages.template import filled
 from charlstm.text.display import visible
 
 if TYPE_CHECKING:  # a page does not need TensorFlow
@@ -40,14 +38,4 @@ def neurons_page(
         "Each unit is coloured by its value: red above zero, blue below. r is the correlation with "
         "a property of the text, measured on its second half; units are ranked by the first."
     )
-    return Template(_file("html")).substitute(
-        title=html.escape(title),
-        style=_file("css"),
-        summary=html.escape(summary),
-        data=json.dumps(data).replace("<", "\\u003c"),  # no ``</script>`` can end the block
-        script=_file("js"),
-    )
-
-
-def _file(ending: str) -> str:
-    return (resources.files("charlstm.pages") / f"neurons.{ending}").read_text("utf-8")
+    return filled("neurons", data, title=html.escape(title), summary=html.escape(summary))

@@ -8,14 +8,12 @@ JSON block.
 from __future__ import annotations
 
 import html
-import json
 import math
-from importlib import resources
-from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from charlstm.pages.template import filled
 from charlstm.text.display import visible
 from charlstm.text.vocabulary import Vocabulary, describe
 
@@ -36,28 +34,24 @@ def surprisal_page(vocabulary: Vocabulary, details: Details, title: str, summary
     )
     shades = bits.clip(0, DARKEST).astype(int)
     classes = ["first", *(names[shade] for shade in shades[1:])]
-    return Template(_file("html")).substitute(
+    return filled(
+        "surprisal",
+        _data(vocabulary, details),
+        rules=rules,
         title=html.escape(title),
-        style=_file("css") + rules,
         summary=html.escape(summary),
         legend="".join(f'<i class="{name}"> {i} </i>' for i, name in enumerate(names)),
         text="".join(map(_element, vocabulary.decode(details.ids), classes)),
-        data=_data(vocabulary, details),
-        script=_file("js"),
     )
 
 
-def _file(ending: str) -> str:
-    return (resources.files("charlstm.pages") / f"surprisal.{ending}").read_text("utf-8")
-
-
-def _data(vocabulary: Vocabulary, details: Details) -> str:
-    """Return the tooltip data as JSON without ``<``, so that no ``</script>`` can end the block.
+def _data(vocabulary: Vocabulary, details: Details) -> dict[str, Any]:
+    """Return the tooltip data.
 
     Bits and probabilities are integers, in units of 1/10,000, which halves the size.
     """
     bits, probabilities = details.nats / math.log(2), details.probabilities.ravel()
-    data = {
+    return {
         "names": [describe(character) for character in vocabulary.characters],
         "ids": details.ids.tolist(),
         "bits": np.rint(bits * 10_000).astype(int).tolist(),
@@ -65,7 +59,6 @@ def _data(vocabulary: Vocabulary, details: Details) -> str:
         "guesses": details.guesses.ravel().tolist(),
         "probabilities": np.rint(probabilities * 10_000).astype(int).tolist(),
     }
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _element(character: str, name: str) -> str:

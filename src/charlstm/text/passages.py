@@ -64,7 +64,7 @@ def write_index(ids: Ids, path: Path) -> None:
         file.truncate(count * _dtype(ids).itemsize)
         if not count:
             return
-        index = np.memmap(file.name, _dtype(ids), "r+")
+        index = np.memmap(file, _dtype(ids), "r+", shape=(count,))
         following = stops - sizes
         for places in _portions(count):
             buckets = _bucket(_grams(ids, places), bits)
