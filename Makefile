@@ -57,9 +57,9 @@ exports: $(VENV)/dev
 	$(BIN)/python -m bench.export $(CHECKPOINT) $(TEXT) > bench/exports.md.part
 	mv bench/exports.md.part bench/exports.md
 
-# The pictures of docs/, with Chromium; CHECKPOINT is that of `charlstm train input.txt`.
+# The pictures of docs/, with Chromium; CHECKPOINT is the run of TEXT=input.txt.
 pictures: $(VENV)/dev
-	PYTHONPATH=tests $(BIN)/python -m bench.pictures $(CHECKPOINT)
+	PYTHONPATH=tests $(BIN)/python -m bench.pictures $(CHECKPOINT) $(TEXT)
 
 # Eight minutes, on a computer with a GPU and `pip install '.[cuda]'`; anywhere with DRY=--dry-run.
 gpu: $(VENV)/bench

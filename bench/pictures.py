@@ -1,9 +1,11 @@
-"""Make the pictures of README and docs/: ``PYTHONPATH=tests python -m bench.pictures CHECKPOINT``.
+"""Make the pictures of docs/: ``PYTHONPATH=tests python -m bench.pictures CHECKPOINT TEXT``.
 
-They are of real runs: CHECKPOINT is that of ``charlstm train input.txt`` on Tiny Shakespeare.
-Needs Chromium.
+They are of real runs: CHECKPOINT is the run of ``charlstm train input.txt`` on Tiny Shakespeare,
+and TEXT that text. Needs Chromium.
 """
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,37 +16,72 @@ from browser import Browser, browser
 
 DOCS = Path(__file__).parents[1] / "docs"
 LARGEST = 200_000  # bytes of a picture
+LAST = 200_000  # characters of the text in which units are looked for
 
 
 def main() -> None:
     """Write the pictures."""
-    checkpoint = sys.argv[1]
+    checkpoint, text = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, browser(Path(folder) / "profile") as page:
         writer(page, checkpoint, Path(folder))
+        neurons(page, checkpoint, text, Path(folder))
+        surprisal(page, checkpoint, Path(folder))
+    shutil.copy(Path(checkpoint) / "loss.png", DOCS)
     for path in DOCS.glob("*.png"):
         if path.stat().st_size > LARGEST:
             sys.exit(f"{path}: larger than {LARGEST:,} bytes")
 
 
 def writer(page: Browser, checkpoint: str, folder: Path) -> None:
-    """Write the picture of the page that writes, narrow, dark and wide; the wide one is kept."""
+    """Draw the page that writes, with what else could stand at a place."""
     made = folder / "page.html"
-    command = ["export", checkpoint, "--format", "html", "--precision", "float32", "-o", made]
-    subprocess.run([sys.executable, "-m", "charlstm", *map(str, command)], check=True)
+    options = ["--format", "html", "--precision", "float32"]
+    charlstm("export", checkpoint, *options, "-o", made)
     page.open(made)
-    ready(page)
+    wait(page, "document.body.dataset.state === 'ready'")
     page.value("$('prime').value = 'JULIET:'; $('temperature').value = '0.6'")
     page.value("$('seed').value = '9'; $('length').value = '420'; $('write').click()")
-    ready(page, "written.length > 400 && !busy")
+    wait(page, "written.length > 400 && !busy")
     page.value("text.childNodes[written.findIndex((c, i) => i > 80 && c.bits > 1.5)].click()")
     page.picture(DOCS / "writer.png")
-    page.dark(dark=True)
-    page.picture(folder.parent / "charlstm-dark.png")
-    page.dark(dark=False)
 
 
-def ready(page: Browser, condition: str = "document.body.dataset.state === 'ready'") -> None:
-    """Wait for the page."""
+def neurons(page: Browser, checkpoint: str, text: str, folder: Path) -> None:
+    """Draw the unit that tracks the position in the line best."""
+    (folder / "last.txt").write_text(Path(text).read_text("utf-8")[-LAST:], "utf-8")
+    charlstm("neurons", checkpoint, folder / "last.txt", "--html", folder / "neurons.html")
+    page.open(folder / "neurons.html")
+    page.value("document.querySelector('h1').textContent = 'What the units track'")
+    page.picture(DOCS / "neurons.png")
+
+
+def surprisal(page: Browser, checkpoint: str, folder: Path) -> None:
+    """Draw the scene of the tutorial, shaded by surprisal."""
+    scene = re.search(r"cat > scene.txt << 'END'\n(.*?)END\n", tutorial(), re.DOTALL)
+    assert scene
+    (folder / "scene.txt").write_text(scene[1])
+    charlstm("score", checkpoint, folder / "scene.txt", "--html", folder / "scene.html")
+    size = {"width": 620, "height": 540, "deviceScaleFactor": 2, "mobile": False}
+    page.call("Emulation.setDeviceMetricsOverride", **size)
+    page.open(folder / "scene.html")
+    page.value("document.querySelector('h1').textContent = 'scene.txt'")
+    page.point_at("document.getElementById('text').lastElementChild")
+    page.value("scrollTo(0, 0)")
+    page.picture(DOCS / "surprisal.png")
+
+
+def tutorial() -> str:
+    """Return the text of the tutorial."""
+    return (DOCS / "tutorial.md").read_text("utf-8")
+
+
+def charlstm(*arguments: str | Path) -> None:
+    """Run the program."""
+    subprocess.run([sys.executable, "-m", "charlstm", *map(str, arguments)], check=True)
+
+
+def wait(page: Browser, condition: str) -> None:
+    """Wait until a JavaScript expression is true."""
     while not page.value(condition):
         time.sleep(0.1)
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Run, lines_of
 from oracle import Array, Oracle
 
-from charlstm.adaptation import EPSILON, adapted
+from charlstm.adaptation import EPSILON, Learner
 from charlstm.architecture import ModelConfig, shapes
 from charlstm.inference import AdaptOptions
 from charlstm.run.weights import Checkpoint, write_checkpoint
@@ -73,7 +73,7 @@ def test_it_reads_and_learns_as_the_oracle(tiny: Path, charlstm: Run) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["nats_per_char"] == pytest.approx(total / 12, abs=1e-5)
     checkpoint = read_checkpoint(tiny)
-    found = adapted(checkpoint, checkpoint.vocabulary.encode(TEXT), OPTIONS)
+    found = Learner(checkpoint, OPTIONS).learn(checkpoint.vocabulary.encode(TEXT))
     for one, other in zip(found.weights, weights, strict=True):
         # Where a gradient is nearly zero, its sign, and so the step, is a matter of rounding.
         assert np.mean(np.abs(one - other) > 1e-3) < 0.02
@@ -126,3 +126,24 @@ def test_sampling_learns_from_a_text_first(charlstm: Run, trained: Path, tmp_pat
     both = charlstm(*command[:2], "--adapt", "-", "--prime-file", "-")
     assert both.returncode == 2
     assert "--adapt reads standard input, so --prime-file cannot" in both.stderr.decode()
+
+
+@pytest.mark.parametrize("command", ["score", "sample"])
+def test_its_options_are_refused_without_it(charlstm: Run, tiny: Path, command: str) -> None:
+    done = charlstm(command, tiny, *(["-"] if command == "score" else []), "--adapt-rate", "1")
+    assert done.returncode == 2
+    assert "--adapt-rate is about --adapt: give that, too" in done.stderr.decode()
+
+
+def test_a_conversation_learns_from_what_is_typed_while_it_should(
+    charlstm: Run, trained: Path
+) -> None:
+    options = "--interactive --temperature 0 --length 60 --adapt-rate 0.01".split()
+    lines, answers = "gate gate the gate gate the gate\n" * 40, {}
+    for first in ("on", "off"):
+        given = f":adapt {first}\n{lines}:adapt off\n:reset\ngate\n:adapt maybe\n"
+        done = charlstm("sample", trained, *options, given=given.encode())
+        assert done.returncode == 0, done.stderr
+        assert lines_of(done.stderr)[-1] == ":adapt: say on or off; :help shows the commands"
+        answers[first] = done.stdout.decode()[-60:]
+    assert answers["on"].count("gate") > answers["off"].count("gate") + 3

@@ -123,6 +123,9 @@ def test_a_text_of_many_records_restarts_after_each(names: Path) -> None:
     assert begun.stdout.decode() == text[:30]
 
 
+LINES_ONLY = pytest.mark.parametrize("names", ["line end"], indirect=True)
+
+
 def sampled(folder: Path, *options: str) -> tuple[list[dict[str, Any]], dict[str, int], list[str]]:
     """Sample records; return them, the account, and the lines of stderr."""
     command = ["sample", "checkpoints/names", "--seed", "5", "--json", *options]
@@ -132,6 +135,7 @@ def sampled(folder: Path, *options: str) -> tuple[list[dict[str, Any]], dict[str
     return records, account, lines_of(done.stderr)
 
 
+@LINES_ONLY
 def test_the_report_counts_what_was_drawn(names: Path) -> None:
     records, account, lines = sampled(names, "--records", "700", "--max-length", "4")
     texts = [record["text"] for record in records]
@@ -151,6 +155,7 @@ def test_the_report_counts_what_was_drawn(names: Path) -> None:
     assert first == records[:300]
 
 
+@LINES_ONLY
 def test_short_records_do_not_come_first(names: Path) -> None:
     """Records are in the order in which they begin, not in that in which they end."""
     many, _, _ = sampled(names, "--records", "600")
@@ -160,6 +165,7 @@ def test_short_records_do_not_come_first(names: Path) -> None:
     assert len({len(text) for text in whole}) == 3
 
 
+@LINES_ONLY
 def test_unique_and_novel_records_are_the_first_of_their_kind(names: Path) -> None:
     every = [record["text"] for record in sampled(names, "--records", "2000")[0]]
     unique = [*dict.fromkeys(every)]
@@ -176,6 +182,7 @@ def test_unique_and_novel_records_are_the_first_of_their_kind(names: Path) -> No
         assert count < 256 or found == expected[:count]
 
 
+@LINES_ONLY
 def test_it_gives_up_when_there_are_no_more_records(
     names: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +255,7 @@ REFUSED = [
     (["train", "words.txt", "--records", "--batch-size", "4000"], "one step needs 256,000"),
     (["score", "plain", "words.txt", "--per-record"], "the model was not trained on records"),
     (["sample", "plain", "--records", "3"], "the model was not trained on records"),
-    (["sample", "plain", "--novel"], "give --records, too"),
+    (["sample", "plain", "--novel"], "--novel is about --records: give that, too"),
     (["sample", "plain", "--records", "3", "--stop", "x"], "leave out --stop"),
 ]
 
@@ -265,6 +272,7 @@ def test_what_does_not_fit_is_refused(
     assert problem in lines_of(done.stderr)[-1]
 
 
+@LINES_ONLY
 def test_what_a_model_of_records_cannot_do_is_refused(names: Path, tmp_path: Path) -> None:
     best = RunFolder(names / "checkpoints/names").choose("best")
     (tmp_path / "moved.weights.h5").write_bytes(best.read_bytes())

@@ -73,22 +73,27 @@ class Adaptation:
             weight.assign(weight - step + decay * (first - weight))
 
 
-def adapted(
-    checkpoint: Checkpoint,
-    ids: NDArray[np.int32],
-    options: AdaptOptions,
-    device: str = "auto",
-    tick: Callable[[int], object] = lambda _: None,
-) -> Checkpoint:
-    """Return a model that has learned from a text, (N,), while reading it once in one lane."""
-    size = len(checkpoint.vocabulary)
-    on_gpu = select_device(device).on_gpu
-    with memory_errors("{adapt_segment}"):
-        model = build_model(checkpoint.model, size, batch_size=1, on_gpu=on_gpu)
-        model.set_arrays(checkpoint.weights)
-        groups: list[Lanes] = [*into_lanes(ids.astype(checkpoint.vocabulary.id_dtype), 1).groups]
-        predict = Adaptation(model, options).predict
-        length = min(options.adapt_segment, len(ids) - 1)
-        for prediction in predict_lanes(model, groups, sequence_length=length, predict=predict):
-            tick(sum(count for _, _, count in prediction.spans))
-    return replace(checkpoint, weights=model.arrays())
+class Learner:
+    """A model that learns from one text after another, each read in one lane from a zero state."""
+
+    def __init__(self, checkpoint: Checkpoint, options: AdaptOptions, device: str = "auto") -> None:
+        on_gpu = select_device(device).on_gpu
+        self._checkpoint = checkpoint
+        self._segment = options.adapt_segment
+        size = len(checkpoint.vocabulary)
+        self._model = build_model(checkpoint.model, size, batch_size=1, on_gpu=on_gpu)
+        self._model.set_arrays(checkpoint.weights)
+        self._predict = Adaptation(self._model, options).predict
+
+    def learn(
+        self, ids: NDArray[np.int32], tick: Callable[[int], object] = lambda _: None
+    ) -> Checkpoint:
+        """Read a text of at least two ids, (N,); return the model after it."""
+        typed = ids.astype(self._checkpoint.vocabulary.id_dtype)
+        groups: list[Lanes] = [*into_lanes(typed, 1).groups]
+        with memory_errors("{adapt_segment}"):
+            for prediction in predict_lanes(
+                self._model, groups, sequence_length=self._segment, predict=self._predict
+            ):
+                tick(sum(count for _, _, count in prediction.spans))
+        return replace(self._checkpoint, weights=self._model.arrays())

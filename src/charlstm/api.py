@@ -137,9 +137,9 @@ class Model:
     def score(self, text: str, *, guesses: int = 0, **options: Any) -> Score:
         """Measure how well the model predicts each character of a text but the first.
 
-        ``options`` are batch_size, unknown, per_line, reset and device of ``charlstm score``. If
-        ``guesses`` is not 0, the score has details of each character, with that number of most
-        likely characters.
+        ``options`` are batch_size, unknown, per_line, reset, per_record, adapt (and adapt_rate,
+        adapt_decay, adapt_segment) and device of ``charlstm score``. If ``guesses`` is not 0, the
+        score has details of each character, with that number of most likely characters.
 
         Raises CharlstmError for invalid options, a text of fewer than 2 characters, or one with
         characters outside the vocabulary unless ``unknown`` is skip.

@@ -64,8 +64,8 @@ class RecordSampler:
     """Draws records of a model, each after the same prime, which is part of it.
 
     Text i of a Sampler draws one record after another. Records are in the order in which they
-    begin, so that short ones, which end sooner, do not come first: the first n records of a seed
-    are the same, however many are wanted.
+    begin, so that short ones, which end sooner, do not come first. A seed gives the same records,
+    and from SIDE_BY_SIDE on, more of them begin with the same ones.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class RecordSampler:
         self._wanted = wanted
         vocabulary = checkpoint.vocabulary
         self._separator = vocabulary.encode(checkpoint.separator).astype(vocabulary.id_dtype)
-        samples = min(wanted.count, SIDE_BY_SIDE)
+        self._samples = min(wanted.count, SIDE_BY_SIDE)
         self._sampler = Sampler(
-            checkpoint, on_gpu=on_gpu, samples=samples, filters=filters, limit=limit
+            checkpoint, on_gpu=on_gpu, samples=self._samples, filters=filters, limit=limit
         )
         self._seen: set[bytes] = set()
         self.tally = Tally(novel=None if wanted.index is None else 0)
@@ -117,7 +117,7 @@ class RecordSampler:
 
     def _complete(self, temperature: float) -> Iterator[list[tuple[NDArray[np.int32], float]]]:
         """Yield complete records, in the order in which they began: ids and nats."""
-        order = _Order(min(SIDE_BY_SIDE, self._wanted.count))
+        order = _Order(self._samples)
         for piece in self._sampler.write(np.inf, temperature=temperature):
             yield order.after(piece)
 

@@ -53,6 +53,13 @@ def typed_epoch(context: click.Context) -> str | None:
     return str(context.params["epoch"]) if typed else None
 
 
+def refuse_without(context: click.Context, needed: str, *names: str) -> None:
+    """Refuse options that have no effect because the option that needs them was not given."""
+    given = [name for name in names if context.get_parameter_source(name) in TYPED]
+    if given and not context.params[needed]:
+        raise click.UsageError(f"{flag(given[0])} is about {flag(needed)}: give that, too.")
+
+
 def checkpoint_and_text(command: Command) -> Command:
     """Add the arguments of a command that reads a text with a model, which may be left out."""
     metavar = "[CHECKPOINT] TEXT"

@@ -28,14 +28,6 @@ if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
 def check(config: SampleConfig) -> None:
     """Refuse options that contradict each other."""
     if config.records is None:
-        alone = {
-            "--unique": config.unique,
-            "--novel": config.novel,
-            "--max-length": config.max_length is not None,
-        }
-        given = [name for name, value in alone.items() if value]
-        if given:
-            raise click.UsageError(f"{given[0]} is about records: give --records, too.")
         return
     others = {
         "--samples": config.samples > 1,

@@ -22,10 +22,13 @@ from charlstm.options import is_utf8, options
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
 
+    from charlstm.adaptation import Learner
+    from charlstm.run.weights import Checkpoint
     from charlstm.sampling import Sampler
     from charlstm.text.vocabulary import Vocabulary
 
 LIKELIEST = 10  # characters shown
+FEWEST = 2  # characters to learn from: one as context, one to predict
 HELP = """\
 The model reads each line with its line end, and continues the whole conversation.
   line\\            leave out the line end
@@ -34,6 +37,7 @@ The model reads each line with its line end, and continues the whole conversatio
   :temperature X   lower is safer, higher is bolder; 0: always the likeliest
   :length N        number of characters in an answer
   :next            show the most likely next characters
+  :adapt on|off    learn from what you type; the model's file does not change
   :help            show this help
 Ctrl+D ends the conversation."""
 
@@ -42,7 +46,8 @@ Ctrl+D ends the conversation."""
 class Conversation:
     """A sampler, whose state holds the conversation so far, and the settings of its answers.
 
-    ``opening`` are the ids that each conversation starts with.
+    ``opening`` are the ids that each conversation starts with. ``checkpoint`` is the model, which
+    learns from what is typed while ``adapting``.
     """
 
     sampler: Sampler
@@ -50,6 +55,19 @@ class Conversation:
     config: SampleConfig
     opening: NDArray[Any]
     seed: int
+    checkpoint: Checkpoint | None = None
+    adapting: bool = False
+    _learner: Learner | None = None
+
+    def learn(self, ids: NDArray[Any]) -> None:
+        """Learn from what was typed, if it has at least two characters."""
+        if not self.adapting or not self.checkpoint or len(ids) < FEWEST:
+            return
+        if self._learner is None:
+            from charlstm.adaptation import Learner
+
+            self._learner = Learner(self.checkpoint, self.config, self.config.device)
+        self.sampler.set_weights(self._learner.learn(ids))
 
     def begin(self) -> None:
         """Start a new conversation."""
@@ -101,7 +119,9 @@ def _answer(line: str, conversation: Conversation) -> None:
     sampler, config = conversation.sampler, conversation.config
     vocabulary = conversation.vocabulary
     said = text_in_memory("the line", _said(line, vocabulary))
-    sampler.read(read_and_tell(said, vocabulary, config.unknown))
+    ids = read_and_tell(said, vocabulary, config.unknown)
+    sampler.read(ids)
+    conversation.learn(ids)
     snapshot, ending = sampler.snapshot(), Ending(config.stop)
     pieces = sampler.write(config.characters, temperature=config.temperature)
     drawn = (decoded(piece, vocabulary)[0] for piece in interruptible(pieces))
@@ -134,6 +154,10 @@ def _run_command(line: str, conversation: Conversation) -> None:
             conversation.begin()
         case ["next"]:
             _show_next(conversation)
+        case ["adapt", "on" | "off" as wanted]:
+            conversation.adapting = wanted == "on"
+        case ["adapt", *_]:
+            raise CharlstmError(":adapt: say on or off", ":help shows the commands")
         case ["help"]:
             tell(HELP)
         case ["temperature" | "length" as name, value]:

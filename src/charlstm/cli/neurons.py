@@ -18,6 +18,7 @@ from charlstm.cli._options import (
     epoch_option,
     json_option,
     options_of,
+    refuse_without,
     split_arguments,
     typed_epoch,
 )
@@ -85,8 +86,7 @@ def neurons(context: click.Context, /, arguments: tuple[str, ...], **values: Any
     """
     named, text = split_arguments(arguments)
     config = record_of(NeuronsConfig, values)
-    if config.layer and not config.npz:
-        raise click.UsageError("--layer is about --npz: give that, too.")
+    refuse_without(context, "npz", "layer")
     _neurons(named, text, config, typed_epoch(context))
 
 

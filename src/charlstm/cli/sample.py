@@ -16,7 +16,13 @@ from charlstm.cli import _records
 from charlstm.cli._console import Console
 from charlstm.cli._copied import passage_index
 from charlstm.cli._interrupt import interruptible
-from charlstm.cli._options import GroupedCommand, complete_file, options_of, typed_epoch
+from charlstm.cli._options import (
+    GroupedCommand,
+    complete_file,
+    options_of,
+    refuse_without,
+    typed_epoch,
+)
 from charlstm.cli._output import check_file
 from charlstm.cli._sample_options import SampleConfig
 from charlstm.cli._stdio import tell, write_text
@@ -25,7 +31,8 @@ from charlstm.cli._text import check_utf8, decoded, read_and_tell, read_prime
 from charlstm.cli._whole import write_whole
 from charlstm.config import SEED_LIMIT
 from charlstm.errors import CharlstmError
-from charlstm.options import record_of
+from charlstm.inference import AdaptOptions
+from charlstm.options import options, record_of
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
     from numpy.typing import NDArray
@@ -60,6 +67,9 @@ def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     charlstm sample checkpoints/names --records 100 --unique --novel
     """
     config = record_of(SampleConfig, values)
+    if not config.interactive:  # which can turn it on later
+        refuse_without(context, "adapt", *(item.name for item in options(AdaptOptions)))
+    refuse_without(context, "records", "unique", "novel", "max_length")
     _check(config)
     _sample(checkpoint, config, typed_epoch(context))
 
@@ -131,11 +141,11 @@ def _adapted(checkpoint: Checkpoint, path: str, config: SampleConfig) -> Checkpo
     ids = read_and_tell(text, checkpoint.vocabulary, config.unknown)
     check_length(text.name, len(ids))
 
-    from charlstm.adaptation import adapted
+    from charlstm.adaptation import Learner
 
     with closing(Console()) as console:
         tick = partial(console.advance, "learning", len(ids) - 1)
-        return adapted(checkpoint, ids, config, config.device, tick)
+        return Learner(checkpoint, config, config.device).learn(ids, tick)
 
 
 def _check_stops(config: SampleConfig, vocabulary: Vocabulary) -> None:
@@ -172,7 +182,7 @@ def _draw(
     if config.interactive:
         from charlstm.cli.interactive import Conversation, converse
 
-        converse(Conversation(sampler, vocabulary, config, opened, seed))
+        converse(Conversation(sampler, vocabulary, config, opened, seed, checkpoint))
         return
     console = Console()
     pieces = sampler.sample(

@@ -16,14 +16,15 @@ from charlstm.cli._options import (
     checkpoint_and_text,
     epoch_option,
     options_of,
+    refuse_without,
     split_arguments,
     typed_epoch,
 )
 from charlstm.cli._output import check_file, is_stdout, write_to
 from charlstm.cli._stdio import tell, write_text
 from charlstm.config import encoding_option
-from charlstm.inference import ScoreOptions
-from charlstm.options import option, record_of
+from charlstm.inference import AdaptOptions, ScoreOptions
+from charlstm.options import option, options, record_of
 from charlstm.text.display import visible
 
 if TYPE_CHECKING:  # these import numpy, so at run time only when a command runs
@@ -62,6 +63,7 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     charlstm score names.txt --per-line --reset
     """
     named, text = split_arguments(arguments)
+    refuse_without(context, "adapt", *(item.name for item in options(AdaptOptions)))
     config = record_of(ScoreConfig, values)
     if config.json and config.html and is_stdout(config.html):
         raise click.UsageError("--json and --html would both be written to standard output.")

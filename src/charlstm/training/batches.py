@@ -1,6 +1,7 @@
 """The windows of a text as a dataset of batches, for each replica of a strategy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,36 @@ from charlstm.text.source import Ids
 from charlstm.text.windows import Windows
 
 
-def batches(windows: Windows, calls: list[range], strategy: Any, ahead: int) -> Any:
+@dataclass(frozen=True)
+class Calls:
+    """The steps from ``start`` to ``stop`` (exclusive), in calls of at most ``size`` steps.
+
+    The boundaries between calls are the same for every ``start``. They are not listed: an epoch of
+    a long text has millions.
+    """
+
+    start: int
+    stop: int
+    size: int
+
+    def __len__(self) -> int:
+        if self.start >= self.stop:
+            return 0
+        return (self.stop - 1) // self.size - self.start // self.size + 1
+
+    def __iter__(self) -> Iterator[range]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> range:
+        first = (self.start // self.size + range(len(self))[index]) * self.size
+        return range(max(first, self.start), min(first + self.size, self.stop))
+
+    def without_last(self) -> "Calls":
+        """Return all calls but the last, which can be shorter; or the only one."""
+        return replace(self, stop=self[-1].start) if len(self) > 1 else self
+
+
+def batches(windows: Windows, calls: Iterable[range], strategy: Any, ahead: int) -> Any:
     """Return a dataset with one element per call and replica, made ``ahead`` calls in advance.
 
     ``calls`` are the steps of each call. An element has the replica's rows of the K windows of a

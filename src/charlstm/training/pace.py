@@ -36,8 +36,7 @@ def seconds_per_step(
 
 def _endless(trainer: Trainer, windows: Windows) -> Iterator[tuple[range, Any]]:
     """Yield the calls of an epoch and their windows again and again, read as in a training."""
-    calls = trainer.calls(0, windows.steps)
-    calls = calls[:-1] or calls  # the last one can be shorter, and would be compiled anew
+    calls = trainer.calls(0, windows.steps).without_last()  # which would be compiled anew
     while True:
         yield from zip(calls, trainer.dataset(windows, calls), strict=True)
 

@@ -5,9 +5,8 @@ Knows no run, no epoch and no file.
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from charlstm.architecture import ModelConfig, Weights, parameters
@@ -21,7 +20,7 @@ from charlstm.network.workers import Workers
 from charlstm.run.weights import Array
 from charlstm.text.windows import Windows
 from charlstm.training.average import Average
-from charlstm.training.batches import batches, planes
+from charlstm.training.batches import Calls, batches, planes
 from charlstm.training.optimizer import make_optimizer, take_sums
 from charlstm.training.state import Lanes, State
 
@@ -117,22 +116,18 @@ class Trainer:
         if self.workers.count > 1:
             self.model.set_arrays(map(self.workers.of_chief, self.model.arrays()))
 
-    def calls(self, start: int, stop: int) -> list[range]:
-        """Split the steps from ``start`` to ``stop`` (exclusive) into calls.
+    def calls(self, start: int, stop: int) -> Calls:
+        """Split the steps from ``start`` to ``stop`` (exclusive) into calls."""
+        return Calls(start, stop, self.steps_per_call)
 
-        The boundaries between calls are the same for every ``start``.
-        """
-        firsts = [start, *(s for s in range(0, stop, self.steps_per_call) if s > start)]
-        return [range(*pair) for pair in pairwise([*firsts, stop])] if start < stop else []
-
-    def dataset(self, windows: Windows, calls: list[range]) -> Any:
+    def dataset(self, windows: Windows, calls: Iterable[range]) -> Any:
         """Return the ``batches`` of these calls, for ``advance``."""
         return batches(windows, calls, self.strategy, CALLS_IN_FLIGHT)
 
     def trace(self, windows: Windows) -> Any:
         """Trace ``advance`` for an epoch's windows now, rather than at the first step."""
         rates, key = tf.TensorSpec((None,), tf.float32), tf.TensorSpec((2,), tf.int64)
-        element = self.dataset(windows, []).element_spec
+        element = self.dataset(windows, self.calls(0, 0)).element_spec
         return self.advance.get_concrete_function(element, rates, key)
 
     def _advance(self, windows: Any, rates: Any, key: Any) -> Any:
