@@ -157,7 +157,7 @@ def test_the_command_writes_a_table_a_page_and_the_states(
     ("options", "problem"),
     [
         (["--labels", "short.txt"], "--labels: 5 labels for 4,096 characters"),
-        (["--npz", "a.npz", "--layer", "3"], "--layer: the model has 2 layers"),
+        (["--npz", "a.npz", "--layer", "3"], "--layer: the model has layers 1 to 2"),
         (["--layer", "1"], "--layer is about --npz"),
     ],
 )

@@ -140,7 +140,7 @@ def _write_states(path: str, checkpoint: Checkpoint, ids: NDArray[Any], layers: 
     units, most = units_of(checkpoint), checkpoint.model.layers
     wanted = layers or [*range(1, most + 1)]
     if max(wanted) > most:
-        raise CharlstmError(f"the model has {most} layers", "name one of them", option="layer")
+        raise CharlstmError(f"the model has layers 1 to {most}", "name one of them", option="layer")
     columns = [i for i, unit in enumerate(units) if unit.layer in wanted]
     with closing(Console()) as console:
         tick = console.advancing("reading")
