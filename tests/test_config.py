@@ -8,7 +8,7 @@ import pytest
 
 from charlstm.architecture import ModelConfig
 from charlstm.cli._sample_options import SampleConfig
-from charlstm.config import RECORDS, TrainConfig
+from charlstm.config import TRAIN_OPTIONS, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import options, to_toml
 from charlstm.presets import preset_for, presets, read_config
@@ -19,7 +19,7 @@ from charlstm.training.settings import Request, new_settings, resumed_settings
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_loads(name: str) -> None:
-    values = read_config(name, RECORDS)
+    values = read_config(name, TRAIN_OPTIONS)
     for record in (ModelConfig, TrainConfig):
         record(**{item.name: values[item.name] for item in options(record) if item.name in values})
 
@@ -83,7 +83,7 @@ def test_an_invalid_file_is_one_line_with_its_name_and_key(
     path = tmp_path / "mine.toml"
     path.write_text(line, "utf-8", "surrogateescape")
     with pytest.raises(CharlstmError) as error:
-        read_config(str(path), RECORDS)
+        read_config(str(path), TRAIN_OPTIONS)
     assert str(error.value).startswith(f"{path}: {complaint}")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < len(str(path)) + 500
@@ -91,7 +91,7 @@ def test_an_invalid_file_is_one_line_with_its_name_and_key(
 
 def test_a_missing_file_lists_the_presets(tmp_path: Path) -> None:
     with pytest.raises(CharlstmError, match=r"no-such.*char-rnn, demo, keras-2016"):
-        read_config(str(tmp_path / "no-such"), RECORDS)
+        read_config(str(tmp_path / "no-such"), TRAIN_OPTIONS)
 
 
 def test_written_options_read_the_same(tmp_path: Path) -> None:
@@ -99,11 +99,11 @@ def test_written_options_read_the_same(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(to_toml(values), "utf-8")
     del values["max_steps"]
-    assert read_config(str(path), RECORDS) == values == tomllib.loads(path.read_text("utf-8"))
+    assert read_config(str(path), TRAIN_OPTIONS) == values == tomllib.loads(path.read_text("utf-8"))
 
 
 def test_every_default_is_in_its_own_range() -> None:
-    for item in options(*RECORDS, SampleConfig):
+    for item in options(*TRAIN_OPTIONS, SampleConfig):
         assert not item.problem(item.default), item.name
 
 
@@ -123,7 +123,7 @@ def test_an_epoch_is_best_last_or_a_number() -> None:
 
 def chosen(preset: str | None, config: str | None = None, **typed: Any) -> TrainConfig:
     """Return the options of a training with these on its command line."""
-    saved = read_config(config, RECORDS) if config else {}
+    saved = read_config(config, TRAIN_OPTIONS) if config else {}
     return new_settings(Request(("x",), typed, config, saved), preset=preset).config
 
 

@@ -17,7 +17,7 @@ from charlstm.evaluation import Lanes, into_lanes, nats, predict_lanes
 from charlstm.inference import AdaptOptions
 from charlstm.network.backend import keras, tf
 from charlstm.network.device import memory_errors, select_device
-from charlstm.network.model import CharacterModel, build_model
+from charlstm.network.model import CharacterModel, build_model, likeliest
 from charlstm.run.weights import Checkpoint
 
 MEMORY = 0.99  # of the mean square, per segment
@@ -54,11 +54,11 @@ class Adaptation:
             logits = self._model(window[:, :-1])
             losses = nats(logits, window[:, 1:])
             loss = tf.reduce_sum(counted * losses) / tf.reduce_sum(counted)
-        best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)
+        results = losses, *likeliest(logits, guesses)
         gradients = tape.gradient(loss, self._model.trainable_variables)
-        with tf.control_dependencies([losses, best.values]):
+        with tf.control_dependencies(results):
             self._change(gradients)
-        return losses, best.values, best.indices
+        return results
 
     def _change_weights(self, gradients: list[Any]) -> None:
         rate, decay = self._options.adapt_rate, self._options.adapt_decay

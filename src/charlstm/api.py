@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm import training
-from charlstm.config import RECORDS, SEED_LIMIT
+from charlstm.config import SEED_LIMIT, TRAIN_OPTIONS
 from charlstm.errors import CharlstmError
 from charlstm.export import export
 from charlstm.export.request import ExportOptions, ExportRequest
@@ -61,11 +61,11 @@ def train(
 
     Raises CharlstmError for invalid options, an unusable text or folder, or an unavailable device.
     """
-    saved = read_config(config, RECORDS) if config else {}
+    saved = read_config(config, TRAIN_OPTIONS) if config else {}
     texts = [text] if isinstance(text, str | Path) else text
     if not texts:
         raise CharlstmError("there is no text")
-    request = Request(tuple(map(str, texts)), checked(options, RECORDS), config, saved)
+    request = Request(tuple(map(str, texts)), checked(options, TRAIN_OPTIONS), config, saved)
     with training.start(request) as started:
         yield from started.run()
         return request.folder
@@ -111,13 +111,13 @@ class Model:
 
         Raises CharlstmError for invalid options, or a prime with characters outside the vocabulary.
         """
-        from charlstm.drawing import Filters
+        from charlstm.drawing import filters_of
 
         if length < 0:
             raise CharlstmError("length must be at least 0")
         given = {"prime": prime, "temperature": temperature, "seed": seed, **filters}
         options = DrawOptions(**checked(given, [DrawOptions]))
-        kept = Filters(options.top_k, options.top_p, options.min_p, options.allow_unknown)
+        kept = filters_of(options)
         vocabulary = self._checkpoint.vocabulary
         opening = text_in_memory("the prime", prime or self._checkpoint.opening)
         try:

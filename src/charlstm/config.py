@@ -200,7 +200,7 @@ class RunConfig:
     )
 
 
-RECORDS = (
+TRAIN_OPTIONS = (
     ModelConfig,
     TrainConfig,
     RunConfig,

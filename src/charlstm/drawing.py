@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from charlstm.inference import DrawOptions
 from charlstm.network.backend import tf
 
 
@@ -48,6 +49,11 @@ class Filters:
             first = tf.cumsum(tf.cast(equal, tf.int32), -1) <= room
             weights = tf.where(above | (equal & first), weights, 0)
         return tf.where(weights >= self.min_p, weights, 0) if self.min_p else weights
+
+
+def filters_of(options: DrawOptions) -> Filters:
+    """Return the filters that the options ask for."""
+    return Filters(options.top_k, options.top_p, options.min_p, options.allow_unknown)
 
 
 def draw(logits: Any, numbers: Any, temperature: Any, filters: Filters | None = None) -> Any:

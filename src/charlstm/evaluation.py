@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlstm.architecture import Weights
 from charlstm.network.backend import tf
-from charlstm.network.model import CharacterModel
+from charlstm.network.model import CharacterModel, likeliest
 from charlstm.network.workers import ALONE, Workers
 from charlstm.run.history import bits_per_char
 from charlstm.text.records import Records
@@ -233,8 +233,7 @@ def _device_predictions(model: CharacterModel, window: Any, guesses: int) -> Any
     """
     window = tf.cast(window, tf.int32)
     logits = model(window[:, :-1])
-    best = tf.math.top_k(tf.nn.softmax(logits if guesses else logits[..., :0]), guesses)
-    return nats(logits, window[:, 1:]), best.values, best.indices
+    return nats(logits, window[:, 1:]), *likeliest(logits, guesses)
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator] # TensorFlow is untyped

@@ -5,7 +5,7 @@ Knows no command line.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import compress, count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,11 +123,11 @@ class RecordSampler:
 
     def _judged(self, complete: list[tuple[NDArray[np.int32], float]]) -> Iterator[Record | None]:
         """Count records; yield those that are wanted, and None for others."""
-        ended = [(ids, nats) for ids, nats in complete if self._ends(ids)]
-        novel = iter(self._novel([ids for ids, _ in ended]))
-        for ids, nats in complete:
+        ended = [self._ends(ids) for ids, _ in complete]
+        novel = iter(self._novel([*compress((ids for ids, _ in complete), ended)]))
+        for (ids, nats), ends in zip(complete, ended, strict=True):
             self.tally.drawn += 1
-            if not self._ends(ids):
+            if not ends:
                 self.tally.too_long += 1
                 yield None
                 continue

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from oracle import Oracle
 
 from charlstm.architecture import ModelConfig, shapes
-from charlstm.config import RECORDS
+from charlstm.config import TRAIN_OPTIONS
 from charlstm.presets import read_config
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.run.weights_reader import read_checkpoint
@@ -76,7 +76,7 @@ def test_a_model_is_fine_tuned_on_another_text(charlstm: Run, trained: Path, wor
 
 def test_the_base_model_overrides_the_architecture_of_a_preset(trained: Path) -> None:
     base = read_checkpoint(trained / "epoch-001.weights.h5")
-    request = Request(("x",), {}, "char-rnn", read_config("char-rnn", RECORDS))
+    request = Request(("x",), {}, "char-rnn", read_config("char-rnn", TRAIN_OPTIONS))
     chosen = new_settings(request, base=base)
     assert chosen.model == base.model
     assert chosen.config.optimizer == "rmsprop"

@@ -57,12 +57,13 @@ def draw_records(
         )
     index = _index(path, config)
 
+    from charlstm.drawing import filters_of
     from charlstm.network.device import memory_errors, select_device
     from charlstm.records import RecordSampler, Wanted
 
-    wanted = Wanted(config.records, config.longest, config.unique, config.novel, index)
+    wanted = Wanted(config.records, config.max_length, config.unique, config.novel, index)
     on_gpu = select_device(config.device).on_gpu
-    sampler = RecordSampler(checkpoint, prime, wanted, on_gpu=on_gpu, filters=config.filters)
+    sampler = RecordSampler(checkpoint, prime, wanted, on_gpu=on_gpu, filters=filters_of(config))
     lines = _lines(sampler, checkpoint, seed, config)
     with memory_errors("{records}"):
         if config.output:
@@ -126,7 +127,7 @@ def _report(tally: Tally, config: SampleConfig) -> None:
     shares = [f"{tally.unique:,} unique"]
     if tally.novel is not None:
         shares.append(f"{tally.novel:,} not in the training text")
-    shares.append(f"{tally.too_long:,} longer than {config.longest:,} characters")
+    shares.append(f"{tally.too_long:,} longer than {config.max_length:,} characters")
     tell(f"drawn:   {tally.drawn:,} records, of them {', '.join(shares)}")
     if config.records and tally.given < config.records:
         tell(f"note:    only {tally.given:,} of {config.records:,} records: no more are found")

@@ -1,20 +1,13 @@
 """The options of ``charlstm sample``, which its interactive mode shares."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from charlstm.cli._options import FILE, epoch_option
 from charlstm.config import device_option, encoding_option
 from charlstm.inference import LENGTH, AdaptOptions, DrawOptions, unknown_option
 from charlstm.options import option
 
-if TYPE_CHECKING:  # imports TensorFlow, so at run time only when the command runs
-    from charlstm.drawing import Filters
-
 MOST_SAMPLES = 2**40
-MAX_LENGTH = 10_000  # characters: a model that never ends a record must not run for ever
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +53,8 @@ class SampleConfig(AdaptOptions, DrawOptions):
     )
     unique: bool = option(default=False, help="Leave out records that were already sampled.")
     novel: bool = option(default=False, help="Leave out records that are in the training text.")
-    max_length: int | None = option(
-        None, "Leave out longer records; by default, longer than 10,000 characters.", low=1
-    )
+    # With a limit, a model that never ends a record does not run for ever.
+    max_length: int = option(10_000, "Leave out records with more characters.", low=1)
     json: bool = option(
         default=False,
         heading="Output",
@@ -84,18 +76,6 @@ class SampleConfig(AdaptOptions, DrawOptions):
     device: str = device_option()
 
     @property
-    def filters(self) -> Filters:
-        """The limits on the characters that can be drawn."""
-        from charlstm.drawing import Filters
-
-        return Filters(self.top_k, self.top_p, self.min_p, self.allow_unknown)
-
-    @property
     def characters(self) -> float:
         """The number of characters to sample."""
         return float(self.length)
-
-    @property
-    def longest(self) -> int:
-        """The number of characters that a record may have."""
-        return self.max_length or MAX_LENGTH

@@ -145,11 +145,9 @@ def _write_states(path: str, checkpoint: Checkpoint, ids: NDArray[Any], layers: 
     with closing(Console()) as console:
         tick = console.advancing("reading")
         values = traces(checkpoint, ids, columns, lambda more: tick(len(ids), more))
-    names = [f"{units[i].state}_{units[i].layer}" for i in columns]
-    parts: dict[str, NDArray[Any]] = {
-        name: values[:, [column for column, other in enumerate(names) if other == name]]
-        for name in dict.fromkeys(names)
-    }
+    # The states of a layer are side by side: h of all its units, then c.
+    names = dict.fromkeys(f"{units[i].state}_{units[i].layer}" for i in columns)
+    parts = dict(zip(names, np.split(values, len(names), 1), strict=True))
     with files.write_errors(path), files.replacing(Path(path)) as file:
         np.savez(file, ids=ids, **parts)  # type: ignore[arg-type] # savez's ``allow_pickle``
 

@@ -173,11 +173,13 @@ def _draw(
     passages: PassageIndex | None,
 ) -> None:
     """Sample from a prime, or hold a conversation."""
+    from charlstm.drawing import filters_of
     from charlstm.network.device import select_device
     from charlstm.sampling import Sampler
 
     vocabulary, on_gpu = checkpoint.vocabulary, select_device(config.device).on_gpu
-    sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=config.filters)
+    filters = filters_of(config)
+    sampler = Sampler(checkpoint, on_gpu=on_gpu, samples=config.samples, filters=filters)
     opened = ids if len(ids) else vocabulary.encode(checkpoint.opening)
     if config.interactive:
         from charlstm.cli.interactive import Conversation, converse

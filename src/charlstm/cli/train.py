@@ -24,7 +24,7 @@ from charlstm.cli._options import (
 from charlstm.cli._request import doing, request_of
 from charlstm.cli._summary import epoch_line, needs, outcome, step_line, summary
 from charlstm.cluster import cluster_of
-from charlstm.config import RECORDS
+from charlstm.config import TRAIN_OPTIONS
 from charlstm.errors import one_line, spelled
 from charlstm.inference import LENGTH, TEMPERATURE
 from charlstm.presets import read_config
@@ -42,13 +42,13 @@ SECONDS_BETWEEN_LINES = 600  # between progress lines in a log file
 def _load_config(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
     """Make the options of a preset or a TOML file the defaults of this command line."""
     if name:
-        context.default_map = read_config(name, RECORDS)
+        context.default_map = read_config(name, TRAIN_OPTIONS)
     return name
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...", shell_complete=complete_file)
-@options_of(*RECORDS)
+@options_of(*TRAIN_OPTIONS)
 @click.option(
     "--config",
     metavar="FILE",

@@ -106,8 +106,6 @@ def _in_node(node: str, path: Path) -> Step:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdin
-    assert process.stdout
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
         assert process.stdin

@@ -133,6 +133,12 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
             variable.assign(value)
 
 
+def likeliest(logits: Any, count: int) -> tuple[Any, Any]:
+    """Return the probabilities and the ids of the likeliest characters: both (..., count)."""
+    best = tf.math.top_k(tf.nn.softmax(logits if count else logits[..., :0]), count)
+    return best.values, best.indices
+
+
 def build_model(
     config: ModelConfig,
     vocab_size: int,

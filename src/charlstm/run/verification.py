@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from charlstm.config import RECORDS
+from charlstm.config import TRAIN_OPTIONS
 from charlstm.errors import CharlstmError
 from charlstm.files import read_errors
 from charlstm.options import read_toml
@@ -48,7 +48,7 @@ def _verdict(path: Path, read: Callable[[], object]) -> Verdict:
 
 
 def _read_config(run: RunFolder) -> None:
-    read_toml(run.config_path, str(run.config_path), RECORDS, missing="")
+    read_toml(run.config_path, str(run.config_path), TRAIN_OPTIONS, missing="")
 
 
 def _read_ids(run: RunFolder) -> None:

@@ -22,6 +22,7 @@ from charlstm.errors import CharlstmError, literal
 from charlstm.files import read_errors
 from charlstm.text.digest import Digest
 from charlstm.text.opening import open_once, text_of
+from charlstm.text.records import with_end
 from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
 from charlstm.text.vocabulary import code_points
 
@@ -139,13 +140,7 @@ class CollectionReader:
 
         Raises CharlstmError, with the name of a file, as ``Reader.code_points`` does.
         """
-        end = code_points(self._collection.end)
-        last = end[:0]
-        for points in _gathered(self._joined()):
-            last = np.concatenate([last, points[-len(end) :]])[-len(end) :] if len(end) else last
-            yield points
-        if len(end) and not np.array_equal(last, end):
-            yield end
+        yield from with_end(_gathered(self._joined()), code_points(self._collection.end))
 
     def _joined(self) -> Iterator[CodePoints]:
         joint = code_points(self._collection.join)

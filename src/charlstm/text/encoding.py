@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.text.collection import Input
 from charlstm.text.detection import CONTROLS
+from charlstm.text.records import Records, find_records
 from charlstm.text.source import (
     BYTE_ORDER_MARK,
     CHUNK_BYTES,
@@ -50,6 +52,11 @@ class Corpus:
     encoding: str = UTF8
     min_count: int = 1
     end: str = ""
+
+    @cached_property
+    def records(self) -> Records:
+        """The records of the text, if it consists of records, which end with ``end``."""
+        return find_records(self.ids, self.vocabulary.encode(self.end).astype(self.ids.dtype))
 
     def identity(self) -> dict[str, Any]:
         """Return the data that identify this text, for JSON."""

@@ -73,12 +73,15 @@ def _open(path: Path) -> BinaryIO:
     return opened[0]
 
 
-def demo_text() -> Text:
-    """Return a text that comes with Python: the topics of its ``help()``, sorted by name."""
+def demo_text(end: str = "") -> Text:
+    """Return a text that comes with Python: the topics of its ``help()``, sorted by name.
+
+    ``end`` ends each record, if it should consist of records.
+    """
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))
-    return Text("demo", io.BytesIO(text.encode()))
+    return Text("demo", io.BytesIO(text.encode()), end=end)
 
 
 def text_in_memory(name: str, content: str) -> Text:

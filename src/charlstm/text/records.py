@@ -1,5 +1,6 @@
 """The records of a text: where each of them is in its ids. Knows neither characters nor files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +75,13 @@ def _apart(ends: NDArray[np.int64], length: int) -> NDArray[np.int64]:
             chosen.append(end)
             last = end
     return np.array(chosen, np.int64)
+
+
+def with_end(chunks: Iterator[Ids], end: Ids) -> Iterator[Ids]:
+    """Yield chunks of a text, and then its end (k,), unless the text ends with that."""
+    last = end[:0]
+    for chunk in chunks:
+        last = np.concatenate([last, chunk[-len(end) :]])[-len(end) :] if len(end) else last
+        yield chunk
+    if not np.array_equal(last, end):
+        yield end

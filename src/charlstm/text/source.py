@@ -36,15 +36,16 @@ BYTE_ORDER_MARK = 0xFEFF
 class Text:
     """An open text; to encode it, its stream must be seekable.
 
-    ``stream`` has its bytes. If ``file`` is compressed, they are those of its content.
+    ``stream`` has its bytes. If ``file`` is compressed, they are those of its content. ``end`` ends
+    each record, if the text consists of records.
     """
 
     name: str
     stream: BinaryIO
     encoding: str = UTF8
     file: BinaryIO | None = None
+    end: str = ""
     has_pipes: ClassVar[bool] = False
-    end: ClassVar[str] = ""
 
     def stamp(self) -> tuple[int, int]:
         """Return the size in bytes and the modification time in nanoseconds (0 if in memory)."""

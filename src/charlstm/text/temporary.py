@@ -7,6 +7,7 @@ import numpy as np
 
 from charlstm.errors import CharlstmError
 from charlstm.text.reading import Reading, check_length
+from charlstm.text.records import with_end
 from charlstm.text.source import Ids
 
 CHANGE_TMPDIR = "set TMPDIR to another folder"
@@ -31,12 +32,7 @@ def write_ids(reading: Reading, file: BinaryIO, separator: Ids) -> None:
     Raises CharlstmError for a text that is not UTF-8, or if the disk is full.
     """
     try:
-        last = separator[:0]
-        for ids in reading.ids():
-            file.write(ids.tobytes())
-            last = np.concatenate([last, ids])[-max(1, len(separator)) :]
-        if len(separator) and not np.array_equal(last, separator):
-            file.write(separator.astype(ids.dtype).tobytes())
+        file.writelines(ids.tobytes() for ids in with_end(reading.ids(), separator))
         file.flush()
     except OSError as error:
         raise CharlstmError(

@@ -16,7 +16,7 @@ from charlstm.text.cache import shared_corpus
 from charlstm.text.collection import Input
 from charlstm.text.encoding import Corpus, encode, split, training_characters
 from charlstm.text.fingerprints import write_index
-from charlstm.text.records import Records, find_records
+from charlstm.text.records import Records
 from charlstm.text.reuse import has_same_text, is_unchanged, reuse
 from charlstm.text.source import Advance, Ids
 from charlstm.text.vocabulary import FEWEST, Vocabulary
@@ -94,7 +94,9 @@ def divided(corpus: Corpus, config: TrainConfig) -> tuple[Windows, Ids | Records
 
 
 def _divided_records(corpus: Corpus, config: TrainConfig) -> tuple[RecordWindows, Records]:
-    records = _records(corpus, config)
+    if not {*config.separator} <= {*corpus.vocabulary.characters}:
+        raise CharlstmError("the separator of records is too rare", "lower it", option="min_count")
+    records = corpus.records
     count, size = len(records.starts), (config.batch_size, config.sequence_length)
     first = training_characters(count, config.validation)
     if first < 1 or count < FEWEST:
@@ -112,13 +114,6 @@ def _divided_records(corpus: Corpus, config: TrainConfig) -> tuple[RecordWindows
     return windows, validation
 
 
-def _records(corpus: Corpus, config: TrainConfig) -> Records:
-    if not {*config.separator} <= {*corpus.vocabulary.characters}:
-        raise CharlstmError("the separator of records is too rare", "lower it", option="min_count")
-    separator = corpus.vocabulary.encode(config.separator).astype(corpus.ids.dtype)
-    return find_records(corpus.ids, separator)
-
-
 def index_records(corpus: Corpus, config: TrainConfig, run: RunFolder) -> None:
     """Keep in the run the fingerprints of all records, if the text consists of records.
 
@@ -127,4 +122,4 @@ def index_records(corpus: Corpus, config: TrainConfig, run: RunFolder) -> None:
     path = run.index_path("records")
     if config.separator and not path.exists():
         with write_errors(run.place, CHOOSE_ANOTHER):
-            write_index(_records(corpus, config), path)
+            write_index(corpus.records, path)

@@ -232,7 +232,7 @@ class Preparation:
     def open(self, config: TrainConfig) -> Input:
         """Open the text, or find all the files that it consists of."""
         if not self.request.texts:
-            return demo_text()
+            return demo_text(config.separator)
         sources = collect(self.request.texts, include=config.include, exclude=config.exclude)
         join = config.join or config.separator
         return Collection(sources, join, codec(config.encoding), config.separator)

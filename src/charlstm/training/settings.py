@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charlstm.architecture import ModelConfig
-from charlstm.config import DEMO, RECORDS, RUNS, RunConfig, TrainConfig
+from charlstm.config import DEMO, RUNS, TRAIN_OPTIONS, RunConfig, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8, options, read_toml, record_of
 from charlstm.presets import read_config
@@ -141,7 +141,7 @@ def new_settings(
     ``base``, the model to fine-tune, decides the architecture. Raises CharlstmError for an option
     that conflicts with it.
     """
-    values = {**(read_config(preset, RECORDS) if preset else {}), **request.given}
+    values = {**(read_config(preset, TRAIN_OPTIONS) if preset else {}), **request.given}
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
     _check_used(config, request, settled=bool(preset or request.config))
     if base:
