@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from browser import Browser, browser, browser_path
+from browser import Browser, browser
 
 from charlstm import cli
 from charlstm.architecture import ModelConfig, shapes
+from charlstm.export.chromium import chromium_path
 from charlstm.network.initializers import initial_weights
 from charlstm.network.model import CharacterModel, build_model
 from charlstm.run.weights import Checkpoint, write_checkpoint
@@ -275,7 +276,7 @@ def words(tmp_path: Path) -> Path:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Report at the end which tests were skipped for lack of a browser."""
-    if not browser_path():
+    if not chromium_path():
         terminalreporter.section("no browser")
         terminalreporter.line(
             "The page of charlstm score --html was not tested: there is no Chromium on the PATH "

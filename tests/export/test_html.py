@@ -13,7 +13,9 @@ from browser import Browser, complaints
 from conftest import LONG_TEXT, SMALL, Run, lines_of, run_here
 
 from charlstm.architecture import ModelConfig, shapes
+from charlstm.errors import CharlstmError
 from charlstm.export import artifact, check, html
+from charlstm.export.chromium import chromium_path
 from charlstm.run.weights import Checkpoint, write_checkpoint
 from charlstm.text.vocabulary import Vocabulary
 
@@ -178,15 +180,44 @@ def test_a_model_of_records_begins_each_of_them_anew(chromium: Browser, tmp_path
     assert chromium.value("plain()") == sampled(tmp_path, *"--length 150 --seed 2".split())
 
 
-def a_page(folder: Path, cell: str = "lstm") -> tuple[artifact.Artifact, Path]:
+def a_page(
+    folder: Path, cell: str = "lstm", characters: str = "abcdefgh"
+) -> tuple[artifact.Artifact, Path]:
     config = ModelConfig(units=19, layers=2, cell=cell)
     source = np.random.default_rng(1)
-    weights = shapes(config, 9).map(lambda shape: source.normal(0, 0.7, shape).astype("f4"))
-    made = artifact.make(Checkpoint(1, config, Vocabulary("abcdefghi"), weights), "float32")
+    vocabulary = Vocabulary(characters)
+    sizes = shapes(config, len(vocabulary))
+    weights = sizes.map(lambda shape: source.normal(0, 0.7, shape).astype("f4"))
+    made = artifact.make(Checkpoint(1, config, vocabulary, weights), "float32")
     html.write(made, folder / "page.html")
     return made, folder / "page.html"
 
 
+def test_each_line_has_its_own_direction(chromium: Browser, tmp_path: Path) -> None:
+    _, path = a_page(tmp_path, characters="ab.\nאבגד")
+    chromium.open(path)
+    wait(chromium)
+    choose(chromium, prime="ab.\nאבג.\nab.")
+    press(chromium, "score")
+    edges = chromium.columns("text.children")
+    assert edges[:3] == sorted(edges[:3]) == edges[9:]
+    assert edges[4:8] == sorted(edges[4:8], reverse=True)
+    assert edges[7] > edges[2]
+
+
+@pytest.fixture(params=["Node.js", "Chromium"])
+def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check pages in one of both."""
+    if request.param == "Chromium":
+        which = shutil.which
+        monkeypatch.setattr(shutil, "which", lambda name: None if name == "node" else which(name))
+        if not chromium_path():
+            pytest.skip("no browser is on PATH")
+    elif not shutil.which("node"):
+        pytest.skip("Node.js is not on PATH")
+
+
+@pytest.mark.usefixtures("runtime")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_a_browser_without_webassembly_computes_the_same(cell: str, tmp_path: Path) -> None:
     made, path = a_page(tmp_path, cell)
@@ -197,6 +228,7 @@ def test_a_browser_without_webassembly_computes_the_same(cell: str, tmp_path: Pa
     assert check.compare(html.load(path), made, characters=20).equal
 
 
+@pytest.mark.usefixtures("runtime")
 def test_a_wrong_step_is_noticed(tmp_path: Path) -> None:
     made, path = a_page(tmp_path)
     page = path.read_text("utf-8")
@@ -206,7 +238,16 @@ def test_a_wrong_step_is_noticed(tmp_path: Path) -> None:
         assert not check.compare(html.load(path), made, characters=20).equal
 
 
-def test_without_node_the_weights_are_checked_and_a_note_says_so(
+@pytest.mark.usefixtures("runtime")
+def test_an_error_of_the_page_is_reported(tmp_path: Path) -> None:
+    made, path = a_page(tmp_path)
+    page = path.read_text("utf-8")
+    path.write_text(page.replace("read(id) {", "read(id) { missing();"), "utf-8")
+    with pytest.raises(CharlstmError, match=r"^(Node.js|Chromium) cannot run the page: .*missing"):
+        check.compare(html.load(path), made, characters=20)
+
+
+def test_without_a_runtime_the_weights_are_checked_and_a_note_says_so(
     charlstm: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
@@ -215,8 +256,8 @@ def test_without_node_the_weights_are_checked_and_a_note_says_so(
     *_, checked, note = lines_of(done.stderr)
     assert "checked on" in checked
     assert note == (
-        "note:    page.html: Node.js is not on PATH, so its weights were checked in numpy, not its "
-        "JavaScript"
+        "note:    page.html: neither Node.js nor Chromium is on PATH, so its weights were "
+        "checked in numpy, not its JavaScript"
     )
 
 

@@ -116,6 +116,16 @@ def test_the_page_shows_any_text(tmp_path: Path, chromium: Browser) -> None:
     assert complaints(chromium) == []
 
 
+def test_each_line_has_its_own_direction(tmp_path: Path, chromium: Browser) -> None:
+    path, text = tmp_path / "page.html", "ab.\nאבג.\nab."
+    path.write_text(made(Vocabulary("\n.abאבג"), text, np.full(len(text), 3.0)), "utf-8")
+    chromium.open(path)
+    edges = chromium.columns(f"{TEXT}.children")
+    assert edges[:3] == sorted(edges[:3]) == edges[9:]
+    assert edges[4:8] == sorted(edges[4:8], reverse=True)
+    assert edges[7] > edges[2]  # at the right edge
+
+
 def test_the_longest_page_opens(tmp_path: Path, chromium: Browser) -> None:
     path = tmp_path / "page.html"
     text = "abcd " * (MOST_DETAILED // 5)

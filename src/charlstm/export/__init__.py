@@ -2,8 +2,9 @@
 
 Only this package knows other runtimes. ``artifact`` holds the model to export, ``destination``
 checks the path and the required packages, ``check`` compares an export with the model, and
-``writing`` combines them. ``onnx``, ``litert``, ``keras``, ``saved_model`` and ``numpy`` are the
-formats, each with ``write``, ``load`` and WINDOW; ``litert`` uses ``flatbuffer``.
+``writing`` combines them. ``onnx``, ``litert``, ``keras``, ``saved_model``, ``numpy`` and ``html``
+are the formats, each with ``write``, ``load`` and WINDOW. ``litert`` uses ``flatbuffer``; ``html``
+runs its page with ``javascript`` and ``chromium``.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ import base64
 import json
 import re
 import shutil
-import subprocess
-import weakref
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.architecture import ModelConfig
-from charlstm.errors import CharlstmError
 from charlstm.export.artifact import Artifact, Step, Stored
+from charlstm.export.chromium import chromium_path
+from charlstm.export.javascript import in_chromium, in_node
 from charlstm.export.numpy import step_of
 from charlstm.pages.writer import writer_page
 from charlstm.run.weights import Array
 
 WINDOW = 1  # characters per step when an export is measured
-NODE = "node"  # runs the page's JavaScript, to check it
+NODE = "node"  # the program's name
 ALIGNMENT = 8  # bytes: JavaScript reads an array of numbers only from a multiple of their size
 BLOCK = '<script type="{kind}" id="{name}">(.*?)</script>'
 
@@ -40,16 +38,22 @@ def write(artifact: Artifact, path: Path) -> None:
 
 
 def load(path: Path) -> Step:
-    """Return the step of a page, in Node.js if that is on PATH, or else its twin in numpy."""
-    node = shutil.which(NODE)
-    return _in_node(node, path) if node else step_of(*_unpacked(path.read_text("utf-8")))
+    """Return the step of a page, in Node.js or Chromium if on PATH, or else its twin in numpy."""
+    if node := shutil.which(NODE):
+        return in_node(node, path)
+    if chromium := chromium_path():
+        return in_chromium(chromium, path)
+    return step_of(*_unpacked(path.read_text("utf-8")))
 
 
 def note() -> str:
     """Return what the check of a page leaves open on this computer, or an empty string."""
-    if shutil.which(NODE):
+    if shutil.which(NODE) or chromium_path():
         return ""
-    return "Node.js is not on PATH, so its weights were checked in numpy, not its JavaScript"
+    return (
+        "neither Node.js nor Chromium is on PATH, so its weights were checked in numpy, not its "
+        "JavaScript"
+    )
 
 
 def _packed(arrays: dict[str, Stored]) -> tuple[list[dict[str, Any]], bytes]:
@@ -92,55 +96,3 @@ def _block(page: str, kind: str, name: str) -> str:
     found = re.search(BLOCK.format(kind=kind, name=name), page, re.DOTALL)
     assert found
     return found[1]
-
-
-def _in_node(node: str, path: Path) -> Step:
-    """Return the page's own step, which runs in a process that ends with the step.
-
-    Raises CharlstmError when it is called, if the process ends early.
-    """
-    script = (resources.files("charlstm.export") / "html_step.js").read_text("utf-8")
-    process = subprocess.Popen(  # noqa: S603 - Node.js from PATH, and our own program
-        [node, "-e", script, str(path.absolute())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-    def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
-        assert process.stdin
-        assert process.stdout
-        content = [
-            np.int32(ids[0, 0]).tobytes(),
-            *(state.astype("<f4").tobytes() for state in states),
-        ]
-        try:
-            process.stdin.write(b"".join(content))
-            process.stdin.flush()
-        except BrokenPipeError:
-            raise _failed(process) from None
-        size = int.from_bytes(process.stdout.read(4), "little")
-        answer = np.frombuffer(process.stdout.read(4 * size), "<f4")
-        if not size or len(answer) < size:
-            raise _failed(process)
-        sizes = [state.size for state in states]
-        logits, *after = np.split(answer, size - sum(sizes) + np.cumsum([0, *sizes[:-1]]))
-        return logits[None, None], [state[None] for state in after]
-
-    weakref.finalize(step, _end, process)
-    return step
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream:
-            stream.close()
-    process.kill()
-    process.wait()
-
-
-def _failed(process: subprocess.Popen[bytes]) -> CharlstmError:
-    process.kill()
-    _, said = process.communicate()
-    lines = [line for line in said.decode("utf-8", "replace").splitlines() if "Error" in line]
-    return CharlstmError(f"{NODE} cannot run the page: {next(iter(lines), 'it ended')}")
