@@ -11,12 +11,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from pydoc_data.topics import topics
 
+import numpy as np
 from browser import Browser, browser
+from matplotlib.figure import Figure
+
+import charlstm
 
 DOCS = Path(__file__).parents[1] / "docs"
 LARGEST = 200_000  # bytes of a picture
 LAST = 200_000  # characters of the text in which units are looked for
+HELD_OUT = 71_540  # characters at its end, on which no option of --adapt was chosen
+OTHER = 100_000  # characters of Python's help
+MEAN = 2_000  # characters of the moving mean of a curve
 
 
 def main() -> None:
@@ -26,6 +34,7 @@ def main() -> None:
         writer(page, checkpoint, Path(folder))
         neurons(page, checkpoint, text, Path(folder))
         surprisal(page, checkpoint, Path(folder))
+    adaptation(checkpoint, text)
     shutil.copy(Path(checkpoint) / "loss.png", DOCS)
     for path in DOCS.glob("*.png"):
         if path.stat().st_size > LARGEST:
@@ -36,7 +45,7 @@ def writer(page: Browser, checkpoint: str, folder: Path) -> None:
     """Draw the page that writes, with what else could stand at a place."""
     made = folder / "page.html"
     options = ["--format", "html", "--precision", "float32"]
-    charlstm("export", checkpoint, *options, "-o", made)
+    run("export", checkpoint, *options, "-o", made)
     page.open(made)
     wait(page, "document.body.dataset.state === 'ready'")
     page.value("$('prime').value = 'JULIET:'; $('temperature').value = '0.6'")
@@ -49,7 +58,7 @@ def writer(page: Browser, checkpoint: str, folder: Path) -> None:
 def neurons(page: Browser, checkpoint: str, text: str, folder: Path) -> None:
     """Draw the unit that tracks the position in the line best."""
     (folder / "last.txt").write_text(Path(text).read_text("utf-8")[-LAST:], "utf-8")
-    charlstm("neurons", checkpoint, folder / "last.txt", "--html", folder / "neurons.html")
+    run("neurons", checkpoint, folder / "last.txt", "--html", folder / "neurons.html")
     page.open(folder / "neurons.html")
     page.value("document.querySelector('h1').textContent = 'What the units track'")
     page.picture(DOCS / "neurons.png")
@@ -60,7 +69,7 @@ def surprisal(page: Browser, checkpoint: str, folder: Path) -> None:
     scene = re.search(r"cat > scene.txt << 'END'\n(.*?)END\n", tutorial(), re.DOTALL)
     assert scene
     (folder / "scene.txt").write_text(scene[1])
-    charlstm("score", checkpoint, folder / "scene.txt", "--html", folder / "scene.html")
+    run("score", checkpoint, folder / "scene.txt", "--html", folder / "scene.html")
     size = {"width": 620, "height": 460, "deviceScaleFactor": 2, "mobile": False}
     page.call("Emulation.setDeviceMetricsOverride", **size)
     page.open(folder / "scene.html")
@@ -70,12 +79,37 @@ def surprisal(page: Browser, checkpoint: str, folder: Path) -> None:
     page.picture(DOCS / "surprisal.png")
 
 
+def adaptation(checkpoint: str, text: str) -> None:
+    """Plot bits per character along two texts, static and with --adapt."""
+    model = charlstm.load(checkpoint)
+    help_text = "\n".join(topics[name] for name in sorted(topics))
+    texts = {
+        "the end of Tiny Shakespeare, held out": Path(text).read_text("utf-8")[-HELD_OUT:],
+        "Python's help": help_text[:OTHER],
+    }
+    figure = Figure((10, 3.6), dpi=80, layout="constrained")
+    for axes, (name, read) in zip(figure.subplots(1, len(texts)), texts.items(), strict=True):
+        for adapt, label in ((False, "static"), (True, "--adapt")):
+            score = model.score(read, guesses=1, adapt=adapt, unknown="skip")
+            assert score.details
+            bits = score.details.nats[1:] / np.log(2)
+            curve = np.convolve(bits, np.full(MEAN, 1 / MEAN), "valid")
+            axes.plot(MEAN + np.arange(len(curve)), curve, label=label, linewidth=1.2)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("characters read")
+        axes.set_ylim(bottom=0)
+        axes.grid(color="#e4e4e4")
+    figure.axes[0].set_ylabel(f"bits per character, mean of {MEAN:,}")
+    figure.axes[1].legend(fontsize=9)
+    figure.savefig(DOCS / "adaptation.png")
+
+
 def tutorial() -> str:
     """Return the text of the tutorial."""
     return (DOCS / "tutorial.md").read_text("utf-8")
 
 
-def charlstm(*arguments: str | Path) -> None:
+def run(*arguments: str | Path) -> None:
     """Run the program."""
     subprocess.run([sys.executable, "-m", "charlstm", *map(str, arguments)], check=True)
 
