@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.errors import CharlstmError
+from charlstm.text.ahead import mapped
 from charlstm.text.collection import Input
 from charlstm.text.detection import CONTROLS
 from charlstm.text.records import Records, find_records
@@ -99,8 +100,8 @@ def encode(
     path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, reader.sha256())
     again = text.reader(advance)
     with files.replacing(path) as file:
-        for points in again.code_points():
-            file.write(vocabulary.table.take(points).tobytes())
+        for part in mapped(vocabulary.table.take, again.code_points()):
+            file.write(part.data)
         if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
             raise changed(text.name)
     counts = np.bincount(vocabulary.table, totals, len(vocabulary)).astype(np.int64)
