@@ -165,11 +165,13 @@ class CollectionReader:
 def _gathered(chunks: Iterator[CodePoints]) -> Iterator[CodePoints]:
     """Yield the chunks, small ones together: the work on each of thousands would take longer."""
     some: list[CodePoints] = []
+    count = 0
     for chunk in chunks:
         some.append(chunk)
-        if len(chunk) >= GATHERED or sum(map(len, some)) >= GATHERED:
+        count += len(chunk)
+        if count >= GATHERED:
             yield np.concatenate(some) if len(some) > 1 else chunk
-            some = []
+            some, count = [], 0
     if some:
         yield np.concatenate(some)
 
