@@ -1,6 +1,7 @@
 """Shared by the tests: running the program as a user does, a text, and a run trained on it."""
 
 import contextlib
+import gc
 import json
 import os
 import pty
@@ -41,6 +42,10 @@ SMALL = "--units 24 --layers 2 --batch-size 3 --sequence-length 10 --learning-ra
 LONG_TEXT = "the quick brown fox jumps over the lazy dog\n" * 400
 
 OURS = ("CHARLSTM", "TF_CONFIG", "SLURM_STEP")  # variables that charlstm reads
+
+# As the program does, since it looks for reference cycles in all objects of TensorFlow otherwise.
+gc.set_threshold(50_000, 20, 100)
+gc.freeze()
 
 # A background job of a shell (&) ignores Ctrl+C, and the processes started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
