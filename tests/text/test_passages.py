@@ -16,9 +16,9 @@ def ids_of(text: str) -> np.ndarray:
 
 def by_brute_force(text: str, long: str) -> tuple[int, list[bool]]:
     """Return the length of the longest passage in common, and which characters are in long ones."""
-    marks, longest = [False] * len(text), 0
+    marks, longest, stop = [False] * len(text), 0, 0
     for start in range(len(text)):
-        stop = start
+        stop = max(start, stop)  # a part of a passage in common is one
         while stop < len(text) and text[start : stop + 1] in long:
             stop += 1
         longest = max(longest, stop - start)
