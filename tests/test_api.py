@@ -48,6 +48,14 @@ def test_importing_charlstm_is_light() -> None:
     subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
 
 
+def test_tensorflow_starts_without_matplotlib_which_can_be_imported_afterwards() -> None:
+    script = (
+        "import sys, charlstm.network.backend; assert 'matplotlib' not in sys.modules;"
+        "import matplotlib.pyplot"
+    )
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'wat'"):
         package.wat  # type: ignore[attr-defined] # noqa: B018 - the access is the test

@@ -247,6 +247,20 @@ def test_an_error_of_the_page_is_reported(tmp_path: Path) -> None:
         check.compare(html.load(path), made, characters=20)
 
 
+def test_a_browser_that_does_not_start_is_one_line(
+    charlstm: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chromium").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "chromium").chmod(0o755)
+    found = {"bash": shutil.which("bash"), "chromium": str(tmp_path / "chromium")}
+    monkeypatch.setattr(shutil, "which", found.get)
+    done = charlstm("export", trained, "--format", "html", "-o", "page.html")
+    assert done.returncode == 1
+    problem = "charlstm: Chromium cannot run the page: the browser has ended"
+    assert lines_of(done.stderr)[-1] == problem
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_without_a_runtime_the_weights_are_checked_and_a_note_says_so(
     charlstm: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ Messages are JSON, each ended by NUL. Source: https://chromedevtools.github.io/d
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,6 +24,7 @@ OPTIONS = (
     "--window-size=900,700",
 )
 PIECE = 1 << 20  # bytes read at a time
+SECONDS = 60.0  # to wait for a message
 
 
 def chromium_path() -> str:
@@ -33,7 +35,7 @@ def chromium_path() -> str:
 class Tab:
     """An empty page in a browser that is started for it, with its profile in this folder.
 
-    Every method raises EOFError if the browser has ended.
+    Every method raises EOFError if the browser has ended, or says nothing for a minute.
     """
 
     def __init__(self, path: str, profile: Path) -> None:
@@ -54,8 +56,12 @@ class Tab:
         self._session: dict[str, str] = {}
         self._left = b""
         self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        try:
+            target = self.call("Target.createTarget", url="about:blank")["targetId"]
+            attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        except BaseException:
+            self.close()
+            raise
         self._session = {"sessionId": attached["sessionId"]}
 
     def call(self, method: str, **parameters: Any) -> Any:
@@ -85,9 +91,11 @@ class Tab:
         """Wait for a message, and return it."""
         pieces = [self._left]
         while b"\0" not in pieces[-1]:
-            pieces.append(os.read(self._reading, PIECE))
-            if not pieces[-1]:
-                raise EOFError("the browser has ended")
+            ready, _, _ = select.select([self._reading], [], [], SECONDS)
+            piece = os.read(self._reading, PIECE) if ready else b""
+            if not piece:
+                raise EOFError("the browser has ended" if ready else "the browser says nothing")
+            pieces.append(piece)
         content, _, self._left = b"".join(pieces).partition(b"\0")
         return dict(json.loads(content))
 
@@ -95,5 +103,5 @@ class Tab:
         """End the browser."""
         os.close(self._writing)
         os.close(self._reading)
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import subprocess
 import tempfile
 import weakref
@@ -116,5 +115,5 @@ def _ended(process: subprocess.Popen[bytes]) -> CharlstmError:
 
 
 def _failed(runtime: str, said: str) -> CharlstmError:
-    line = re.search(r".*Error.*", said)
-    return CharlstmError(f"{runtime} cannot run the page: {line[0] if line else 'it ended'}")
+    lines = [line for line in said.splitlines() if "Error" in line] or [said.strip()]
+    return CharlstmError(f"{runtime} cannot run the page: {lines[0] or 'it ended'}")
