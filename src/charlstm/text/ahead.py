@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-AHEAD = 2  # items that may wait; each takes some megabytes
+AHEAD = 1  # items that may wait; each takes some megabytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

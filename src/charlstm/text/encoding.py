@@ -100,7 +100,7 @@ def encode(
     path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, reader.sha256())
     again = text.reader(advance)
     with files.replacing(path) as file:
-        for part in mapped(vocabulary.table.take, again.code_points()):
+        for part in mapped(vocabulary.ids, again.code_points()):
             file.write(part.data)
         if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
             raise changed(text.name)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 2  # characters of a vocabulary: with one there is nothing to predict
+BLOCK = 2**16  # code points that are looked up at a time
 UNKNOWN = "\ufffd"  # the replacement character
 CODE_POINTS = 0x110000  # one more than the highest code point of Unicode
 
@@ -43,11 +44,19 @@ class Vocabulary:
         table[code_points(self.characters)] = np.arange(len(self))
         return table
 
+    def ids(self, points: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """Return the ids of code points, (N,), as ``table`` has them."""
+        ids = np.empty(len(points), self.id_dtype)
+        for start in range(0, len(points), BLOCK):  # since numpy makes 8 bytes of each code point
+            part = slice(start, start + BLOCK)
+            self.table.take(points[part], out=ids[part], mode="clip")  # other modes copy ``out``
+        return ids
+
     def look_up(
         self, points: NDArray[np.unsignedinteger]
     ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_]]:
         """Return the ids of code points and whether each is in the vocabulary, both (N,)."""
-        ids = self.table.take(points)
+        ids = self.ids(points)
         return ids, code_points(self.characters)[ids] == points
 
     def encode(self, text: str) -> NDArray[np.int32]:
