@@ -2,7 +2,7 @@
 // bytes that follow (int32), an id (int32) and the states; on standard output, the number of values
 // that follow (int32), the logits and the new states.
 const fs = require("fs");
-const step = pageStep(fs.readFileSync(process.argv[1], "utf8"));
+const { step } = pageStep(fs.readFileSync(process.argv[1], "utf8"));
 
 function read(size) {
   const bytes = new Uint8Array(size);

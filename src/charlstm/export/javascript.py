@@ -69,7 +69,7 @@ def in_chromium(chromium: str, path: Path) -> Step:
             tab.value(_script("html_step.js") + "const pieces = [];")
             for start in range(0, len(content), PIECE):
                 tab.value(f"pieces.push({json.dumps(content[start : start + PIECE])})")
-            tab.value("const step = pageStep(pieces.join(''));")
+            tab.value("const { step, decoded } = pageStep(pieces.join(''));")
         except (EOFError, RuntimeError) as error:
             raise _failed("Chromium", str(error)) from error
         opened = stack.pop_all()

@@ -10,16 +10,9 @@ let drawn = 0, here = -1, busy = false, scoring = false, seed;
 
 const url = URL.createObjectURL(new Blob([$("worker").textContent], { type: "text/javascript" }));
 const worker = new Worker(url);
-const load = { about, manifest, buffer: decoded("weights"), wasm: decoded("wasm") };
-worker.postMessage({ load }, [load.buffer, load.wasm]);
+const [weights, wasm] = ["weights", "wasm"].map((id) => $(id).textContent);
+worker.postMessage({ load: { about, manifest, weights, wasm } });
 $("weights").textContent = "";
-
-// Return the bytes of an element with base64; a loop, since Uint8Array.from takes ten times as long.
-function decoded(id) {
-  const content = atob($(id).textContent), made = new Uint8Array(content.length);
-  for (let i = 0; i < made.length; i++) made[i] = content.charCodeAt(i);
-  return made.buffer;
-}
 
 // What a character looks like: others than it could reorder or hide the text around it.
 function shown(character) {
@@ -63,6 +56,7 @@ function write(keep, add, count) {
     seed = number("seed") ?? Math.floor(Math.random() * 2 ** 32);
   }
   busy = true;
+  document.body.dataset.state = "busy";
   worker.postMessage({ write: { keep, add, drawn, count, seed, settings: settings() } });
 }
 
