@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import numpy as np
 from browser import Browser, browser
 from matplotlib.figure import Figure
 
 import charlstm
+from charlstm.text.opening import demo_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 LARGEST = 200_000  # bytes of a picture
@@ -82,7 +82,7 @@ def surprisal(page: Browser, checkpoint: str, folder: Path) -> None:
 def adaptation(checkpoint: str, text: str) -> None:
     """Plot bits per character along two texts, static and with --adapt."""
     model = charlstm.load(checkpoint)
-    help_text = "\n".join(topics[name] for name in sorted(topics))
+    help_text = demo_text().stream.read().decode()
     texts = {
         "the end of Tiny Shakespeare, held out": Path(text).read_text("utf-8")[-HELD_OUT:],
         "Python's help": help_text[:OTHER],

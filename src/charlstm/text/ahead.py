@@ -1,4 +1,4 @@
-"""Work on a stream in other threads, some items ahead of the program."""
+"""Work on a stream in another thread, ahead of the program."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
