@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from charlstm.text.records import with_end
 from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
 from charlstm.text.vocabulary import code_points
 
-GATHERED = 2**18  # characters
+GATHERED = 2**19  # characters
 
 
 @dataclass(frozen=True)
@@ -164,16 +165,17 @@ class CollectionReader:
 
 def _gathered(chunks: Iterator[CodePoints]) -> Iterator[CodePoints]:
     """Yield the chunks, small ones together: the work on each of thousands would take longer."""
-    some: list[CodePoints] = []
-    count = 0
-    for chunk in chunks:
-        some.append(chunk)
-        count += len(chunk)
-        if count >= GATHERED:
-            yield np.concatenate(some) if len(some) > 1 else chunk
-            some, count = [], 0
-    if some:
-        yield np.concatenate(some)
+    for _, alike in groupby(chunks, lambda chunk: chunk.dtype):
+        some: list[CodePoints] = []
+        count = 0
+        for chunk in alike:
+            some.append(chunk)
+            count += len(chunk)
+            if count >= GATHERED:
+                yield np.concatenate(some) if len(some) > 1 else chunk
+                some, count = [], 0
+        if some:
+            yield np.concatenate(some)
 
 
 def _with_exclusion(error: CharlstmError, source: Source) -> CharlstmError:

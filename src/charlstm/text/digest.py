@@ -4,8 +4,8 @@ import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
-PIECE = 2**18  # bytes that are passed on together: to pass on each of many small texts takes longer
-AHEAD = 8  # pieces that may wait
+PIECE = 2**20  # bytes that are passed on together: to pass on each of many small texts takes longer
+AHEAD = 2  # pieces that may wait
 
 
 class Digest:

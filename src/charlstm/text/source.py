@@ -116,22 +116,23 @@ class Reader:
         """
         utf8 = self._text.encoding == UTF8
         decoder = codecs.getincrementaldecoder(self._text.encoding)()
-        offset, first = 0, True  # offset of the chunk; whether no code points were yielded yet
+        offset = pending = 0  # of the chunk; bytes before it that begin a character
+        first = True  # whether no code points were yielded yet
         for chunk in self._chunks():
             self._count_lines()
-            pending = len(decoder.getstate()[0])
             if not offset:
                 self._look_at(chunk)
-            if utf8 and chunk.isascii() and not pending:
+            if utf8 and not pending and chunk.isascii():
                 points: CodePoints = np.frombuffer(chunk, np.uint8)
             else:
                 points = code_points(self._decode(decoder, chunk, offset - pending))
+                pending = len(decoder.getstate()[0])
             self._uncounted = points
             if len(points):
                 yield points[1:] if first and points[0] == BYTE_ORDER_MARK else points
                 first = False
             offset += len(chunk)
-        self._decode(decoder, b"", offset - len(decoder.getstate()[0]), final=True)
+        self._decode(decoder, b"", offset - pending, final=True)
 
     def _look_at(self, chunk: bytes) -> None:
         """Refuse UTF-16 or UTF-32 without a byte order mark, which can be valid UTF-8."""
@@ -187,6 +188,8 @@ class Reader:
 
     def _count_lines(self) -> None:
         """Move line and column past the chunk that is not counted yet."""
+        if not len(self._uncounted):
+            return
         ends = self._uncounted == NEWLINE
         newlines = int(np.count_nonzero(ends))  # 12 times as fast as bytes.count
         self._lines += newlines

@@ -44,12 +44,21 @@ class Vocabulary:
         table[code_points(self.characters)] = np.arange(len(self))
         return table
 
+    @cached_property
+    def pair_table(self) -> NDArray[np.uint16]:
+        """Pairs of ids by pairs of code points, a byte for each of the four, shape (65536,)."""
+        ids = self.table[:256].astype(np.uint16)
+        pairs: NDArray[np.uint16] = np.bitwise_or.outer(ids << 8, ids)
+        return pairs.ravel()
+
     def ids(self, points: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
         """Return the ids of code points, (N,), as ``table`` has them."""
         ids = np.empty(len(points), self.id_dtype)
-        for start in range(0, len(points), BLOCK):  # since numpy makes 8 bytes of each code point
-            part = slice(start, start + BLOCK)
-            self.table.take(points[part], out=ids[part], mode="clip")  # other modes copy ``out``
+        even = 0
+        if points.itemsize == ids.itemsize == 1:  # to look up pairs takes half the time
+            even = len(points) // 2 * 2
+            _look_up(self.pair_table, points[:even].view(np.uint16), ids[:even].view(np.uint16))
+        _look_up(self.table, points[even:], ids[even:])
         return ids
 
     def look_up(
@@ -72,6 +81,17 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of these ids."""
         return "".join(self.characters[i] for i in ids)
+
+
+def _look_up(
+    table: NDArray[np.unsignedinteger],
+    indices: NDArray[np.unsignedinteger],
+    values: NDArray[np.unsignedinteger],
+) -> None:
+    """Set ``values`` to those of the table at these indices."""
+    for start in range(0, len(indices), BLOCK):  # since numpy makes 8 bytes of each index
+        part = slice(start, start + BLOCK)
+        table.take(indices[part], out=values[part], mode="clip")  # other modes copy ``out``
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
