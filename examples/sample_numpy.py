@@ -17,9 +17,9 @@ def read(x):
     for n in range(len(h)):
         kernel, u, bias = (w[f"{name}_{n + 1}"] for name in ("kernel", "recurrent", "bias"))
         first, second = bias if model["cell"] == "gru" else (bias, 0)
-        a = first + (h[n - 1] @ kernel if n else kernel[characters.index(x)])
-        b = second + h[n] @ u
-        gates = 0.5 + 0.5 * np.tanh(0.5 * (a + b))
+        a, b = first + (h[n - 1] @ kernel if n else kernel[characters.index(x)]), second + h[n] @ u
+        hard = model.get("recurrent_activation") == "hard_sigmoid"
+        gates = np.clip(0.2 * (a + b) + 0.5, 0, 1) if hard else 0.5 + 0.5 * np.tanh(0.5 * (a + b))
         if model["cell"] == "lstm":
             i, f, _, o = np.split(gates, 4)
             c[n] = f * c[n] + i * np.tanh(np.split(a + b, 4)[2])

@@ -61,6 +61,17 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
+KINDS: list[dict[str, Any]] = [
+    {"cell": "lstm"},
+    {"cell": "gru"},
+    {"cell": "rnn"},
+    {"cell": "rnn", "activation": "relu"},
+    {"cell": "lstm", "recurrent_activation": "hard_sigmoid"},
+    {"cell": "gru", "recurrent_activation": "hard_sigmoid"},
+]
+EVERY_CELL = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(kind.values()))
+
+
 def new_model(model: ModelConfig, vocab_size: int, batch_size: int) -> CharacterModel:
     """Return a model with the initial weights of seed 1."""
     built = build_model(model, vocab_size, batch_size=batch_size, on_gpu=False)

@@ -18,6 +18,10 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
+def hard_sigmoid(x: Array) -> Array:
+    return np.minimum(np.maximum(0.2 * x + 0.5, 0), 1)
+
+
 class Oracle:
     """A model with batch size 1: ``step`` reads an id and returns the logits of the next one."""
 
@@ -32,6 +36,8 @@ class Oracle:
         self.cell = {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[
             self.about["model"]["cell"]
         ]
+        hard = self.about["model"].get("recurrent_activation") == "hard_sigmoid"
+        self.gate = hard_sigmoid if hard else sigmoid
         self.characters: str = self.about["vocabulary"]
         units = self.layers[0][1].shape[0]
         self.state = [[np.zeros(units), np.zeros(units)] for _ in self.layers]
@@ -44,18 +50,20 @@ class Oracle:
         logits: Array = x @ self.dense[0] + self.dense[1]
         return logits
 
-    @staticmethod
-    def _lstm(x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array) -> Array:
+    def _lstm(
+        self, x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array
+    ) -> Array:
         i, f, g, o = np.split(x @ kernel + state[0] @ recurrent + bias, 4)
-        state[1] = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
-        h: Array = sigmoid(o) * np.tanh(state[1])
+        state[1] = self.gate(f) * state[1] + self.gate(i) * np.tanh(g)
+        h: Array = self.gate(o) * np.tanh(state[1])
         return h
 
-    @staticmethod
-    def _gru(x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array) -> Array:
+    def _gru(
+        self, x: Array, state: list[Array], kernel: Array, recurrent: Array, bias: Array
+    ) -> Array:
         inputs = np.split(x @ kernel + bias[0], 3)
         products = np.split(state[0] @ recurrent + bias[1], 3)
-        z, r = (sigmoid(inputs[gate] + products[gate]) for gate in (0, 1))
+        z, r = (self.gate(inputs[gate] + products[gate]) for gate in (0, 1))
         h: Array = z * state[0] + (1 - z) * np.tanh(inputs[2] + r * products[2])
         return h
 

@@ -48,6 +48,11 @@ class ModelConfig:
     activation: str | None = option(
         None, "Activation of {cell} rnn; by default, tanh.", choices=("tanh", "relu")
     )
+    recurrent_activation: str | None = option(
+        None,
+        "Activation of the gates of {cell} lstm and gru; by default, sigmoid.",
+        choices=("sigmoid", "hard_sigmoid"),
+    )
     dropout: float = option(0.2, "Dropout rate after each layer.", low=0, high=1, open_ends="high")
 
     @property
@@ -55,11 +60,20 @@ class ModelConfig:
         """The type of its cells."""
         return CELLS[self.cell]
 
-    def problem(self) -> str:
-        """Say which options contradict each other; empty if none do."""
+    @property
+    def nonlinearity(self) -> str:
+        """The activation of the gates, or that of an RNN's units."""
+        default = "tanh" if self.cell == "rnn" else "sigmoid"
+        return self.activation or self.recurrent_activation or default
+
+    def problem(self) -> tuple[str, str] | None:
+        """Return the name of an option that the cell does not have, and a message; or None."""
         if self.activation and self.cell != "rnn":
-            return f"activation {self.activation} needs an rnn cell, not {self.cell}"
-        return ""
+            return "activation", f"activation {self.activation} needs an rnn cell, not {self.cell}"
+        if self.recurrent_activation and self.cell == "rnn":
+            needs = f"recurrent_activation {self.recurrent_activation} needs an lstm or gru cell"
+            return "recurrent_activation", f"{needs}, not {self.cell}"
+        return None
 
 
 @dataclass(frozen=True)

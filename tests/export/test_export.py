@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import SMALL, Run, environment, interrupt, lines_of, run_here, start
+from conftest import EVERY_CELL, SMALL, Run, environment, interrupt, lines_of, run_here, start
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
@@ -38,9 +38,6 @@ FORMATS = {
     "html": "model.html",
 }
 BATCHED = ("saved-model", "onnx", "keras", "numpy")
-CELLS = pytest.mark.parametrize(
-    ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
-)
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MANUAL = Path(__file__).parents[2] / "docs" / "exports.md"
 
@@ -79,11 +76,11 @@ def read(step: Step, made: Artifact, ids: Any) -> Any:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@CELLS
+@EVERY_CELL
 def test_each_format_agrees_with_the_oracle(
-    form: str, cell: str, activation: str | None, tmp_path: Path
+    form: str, kind: dict[str, Any], tmp_path: Path
 ) -> None:
-    model = a_checkpoint(cell=cell, activation=activation)
+    model = a_checkpoint(**kind)
     write_checkpoint(tmp_path / "a.weights.h5", model)
     made = artifact.make(model, "float32")
     ids = [1, 2, 3, 6, 0, 2, 4, 5]
@@ -106,11 +103,11 @@ def test_each_format_supports_any_depth_and_vocabulary(
 
 
 @pytest.mark.parametrize("form", BATCHED)
-@CELLS
+@EVERY_CELL
 def test_a_batch_of_windows_gives_the_same_as_single_characters(
-    form: str, cell: str, activation: str | None, tmp_path: Path
+    form: str, kind: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = artifact.make(a_checkpoint(cell=cell, activation=activation), "float32")
+    made = artifact.make(a_checkpoint(**kind), "float32")
     step = loaded(form, tmp_path, made)
     ids = np.array([[1, 2, 3], [6, 0, 2]], np.int32)
     rows = [read(step, made, row) for row in ids]
@@ -122,11 +119,11 @@ def test_a_batch_of_windows_gives_the_same_as_single_characters(
 
 @pytest.mark.parametrize("form", SMALLER)
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-@CELLS
+@EVERY_CELL
 def test_each_format_computes_with_its_rounded_weights(
-    form: str, precision: str, cell: str, activation: str | None, tmp_path: Path
+    form: str, precision: str, kind: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = artifact.make(a_checkpoint(cell=cell, activation=activation), precision)
+    made = artifact.make(a_checkpoint(**kind), precision)
     found = check.compare(loaded(form, tmp_path, made), made, characters=20)
     assert found.equal
 
@@ -541,10 +538,12 @@ def test_the_manual_contains_the_numpy_example() -> None:
     assert (EXAMPLES / "sample_numpy.py").read_text() in MANUAL.read_text()
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
+@EVERY_CELL
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_the_numpy_example_supports_any_cell(cell: str, precision: str, tmp_path: Path) -> None:
-    model = a_checkpoint(cell=cell)
+def test_the_numpy_example_supports_any_cell(
+    kind: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    model = a_checkpoint(**kind)
     made = artifact.make(model, precision)
     path = exported("numpy", tmp_path, made)
     rounded = replace(model, weights=made.arrays())

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from conftest import new_model
+from conftest import EVERY_CELL, new_model
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
@@ -25,57 +25,57 @@ IDS = np.array([[1, 2, 3], [6, 0, 2]])
 
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
-CELLS = pytest.mark.parametrize(
-    ("cell", "activation"), [("lstm", None), ("gru", None), ("rnn", None), ("rnn", "relu")]
-)
 
 
 def model(batch_size: int = B, **changes: Any) -> CharacterModel:
     return new_model(replace(CONFIG, **changes), V, batch_size)
 
 
-def keras_model(cell: str, activation: str | None) -> Any:
+def hard_sigmoid(x: Any) -> Any:
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+def keras_model(kind: dict[str, Any]) -> Any:
     """Return the same network, written in plain Keras."""
+    settings: dict[str, Any] = {"stateful": True, "return_sequences": True}
+    settings["activation"] = kind.get("activation", "tanh")
+    if "recurrent_activation" in kind:
+        settings["recurrent_activation"] = hard_sigmoid
     layers: list[Any] = [keras.Input(batch_shape=(B, None, V))]
     for _ in range(L):
-        settings = {"stateful": True, "return_sequences": True, "activation": activation or "tanh"}
-        layers += [LAYERS[cell](U, **settings)]
+        layers += [LAYERS[kind["cell"]](U, **settings)]
         layers += [keras.layers.Dropout(0.5)]
     return keras.Sequential([*layers, keras.layers.Dense(V)])
 
 
-@CELLS
-def test_logits_equal_those_of_keras(cell: str, activation: str | None) -> None:
-    ours, theirs = model(cell=cell, activation=activation), keras_model(cell, activation)
+@EVERY_CELL
+def test_logits_equal_those_of_keras(kind: dict[str, Any]) -> None:
+    ours, theirs = model(**kind), keras_model(kind)
     theirs.set_weights(list(ours.arrays()))
     for _ in range(2):  # the second time from the state after the first
         assert_allclose(ours(IDS), theirs(tf.one_hot(IDS, V)), atol=1e-6)
 
 
-@CELLS
-def test_the_layout_of_weights_files_is_keras_own(
-    cell: str, activation: str | None, tmp_path: Path
-) -> None:
-    keras_model(cell, activation).save_weights(tmp_path / "theirs.weights.h5")
+@EVERY_CELL
+def test_the_layout_of_weights_files_is_keras_own(kind: dict[str, Any], tmp_path: Path) -> None:
+    keras_model(kind).save_weights(tmp_path / "theirs.weights.h5")
     found: dict[str, tuple[int, ...]] = {}
     with h5py.File(tmp_path / "theirs.weights.h5") as file:
         file.visititems(
             lambda name, item: found.update({name: item.shape} if hasattr(item, "shape") else {})
         )
-    expected = layout(replace(CONFIG, cell=cell), V)
+    expected = layout(replace(CONFIG, **kind), V)
     assert found == expected
-    assert list(expected.values()) == [array.shape for array in model(cell=cell).arrays()]
+    assert list(expected.values()) == [array.shape for array in model(**kind).arrays()]
 
 
-@CELLS
-def test_logits_equal_those_of_the_oracle(
-    cell: str, activation: str | None, tmp_path: Path
-) -> None:
-    ours = model(1, cell=cell, activation=activation)
+@EVERY_CELL
+def test_logits_equal_those_of_the_oracle(kind: dict[str, Any], tmp_path: Path) -> None:
+    ours = model(1, **kind)
     arrays = ours.arrays().map(lambda array: array + np.float32(0.1))  # biases too
     ours.set_arrays(arrays)
     path, letters = tmp_path / "x.h5", "abcdefg"
-    config = replace(CONFIG, cell=cell, activation=activation)
+    config = replace(CONFIG, **kind)
     write_checkpoint(path, Checkpoint(1, config, Vocabulary(letters), arrays))
     text = "gabbacadef"
     ids = np.array([[letters.index(character) for character in text]])
@@ -173,6 +173,16 @@ def test_on_a_gpu_every_layer_of_the_training_step_uses_cudnn(
     kinds = [(node.op, node.attr["T"].type) for node in nodes if node.op.startswith("CudnnRNN")]
     found = {kind: kinds.count(kind) for kind in kinds}
     assert found == {(op, kind.as_datatype_enum): L for op in ("CudnnRNNV3", "CudnnRNNBackpropV3")}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_on_a_gpu_hard_gates_run_without_cudnn(cell: str) -> None:
+    config = replace(CONFIG, cell=cell, recurrent_activation="hard_sigmoid")
+    arrays = new_model(config, V, B).arrays()
+    nets = [build_model(config, V, batch_size=B, on_gpu=on_gpu) for on_gpu in (True, False)]
+    for net in nets:
+        net.set_arrays(arrays)
+    assert_allclose(nets[0](IDS), nets[1](IDS), atol=1e-6)
 
 
 def test_without_a_gpu_cudnn_raises_instead_of_falling_back() -> None:

@@ -19,11 +19,18 @@ def outcome(layer: Any, x: Any, states: list[Any], upstream: list[Any]) -> list[
     return [*results, *tape.gradient(loss, [*states, *variables, x])]
 
 
+def hard_sigmoid(x: Any) -> Any:
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+HARD = {"recurrent_activation": hard_sigmoid}
 LAYERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "lstm": (keras.layers.LSTM, recurrence.LSTM, {"use_cudnn": False}),
     "gru": (keras.layers.GRU, recurrence.GRU, {"use_cudnn": False}),
     "rnn": (keras.layers.SimpleRNN, recurrence.SimpleRNN, {}),
     "relu rnn": (keras.layers.SimpleRNN, recurrence.SimpleRNN, {"activation": "relu"}),
+    "hard lstm": (keras.layers.LSTM, recurrence.LSTM, {"use_cudnn": False, **HARD}),
+    "hard gru": (keras.layers.GRU, recurrence.GRU, {"use_cudnn": False, **HARD}),
 }
 
 
@@ -40,7 +47,7 @@ def largest_difference(
         return tf.constant(random.normal(size=shape), tf.float32)
 
     theirs, ours, special = LAYERS[name]
-    count = 2 if name == "lstm" else 1
+    count = 2 if "lstm" in name else 1
     x, states = normal(batch, steps, INPUTS), [normal(batch, U) for _ in range(count)]
     ids = tf.constant(random.integers(INPUTS - 1, size=(batch, steps, 1)))  # without the last id
     both_x = [tf.one_hot(ids[..., 0], INPUTS), ids] if of_ids else [x, x]
@@ -102,7 +109,7 @@ def test_a_reset_state_is_zero_and_passes_no_gradient_on(
     x = tf.constant(random.normal(size=(batch, steps, INPUTS)), tf.float32)
     keep = tf.constant(random.random((batch, steps)) > 0.3, tf.float32)
     upstream = tf.constant(random.normal(size=(batch, steps, U)), tf.float32)
-    count = 2 if name == "lstm" else 1
+    count = 2 if "lstm" in name else 1
     first = [tf.constant(random.normal(size=(batch, U)), tf.float32) for _ in range(count)]
 
     def step_by_step() -> Any:

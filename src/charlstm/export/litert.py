@@ -5,7 +5,9 @@ compiled by XLA into slower operators.
 """
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -34,7 +36,7 @@ def write(artifact: Artifact, path: Path) -> None:
     ids = graph.tensor(names[0], (1, 1), np.int32)
     states = [graph.tensor(name, (1, model.units)) for name in names[1:]]
     each = len(model.kind.states)
-    advance = _relu if model.activation == "relu" else _ADVANCE[model.cell]
+    advance, activate = _ADVANCE[model.cell], _ACTIVATIONS[model.nonlinearity]
     x, following = graph.reshape(ids, (1,)), []
     for number, layer in enumerate(artifact.weights.layers):
         before = states[number * each : (number + 1) * each]
@@ -45,7 +47,7 @@ def write(artifact: Artifact, path: Path) -> None:
             row = graph.gather(graph.weights(layer.kernel), x)
             inputs = graph.sum(row, graph.constant(input_bias))
         product = graph.dense(before[0], layer.recurrent, recurrent_bias)
-        after = advance(graph, inputs, product, before)
+        after = advance(graph, activate, inputs, product, before)
         following += after
         x = after[0]
     kernel, bias = artifact.weights.dense_kernel, artifact.weights.dense_bias
@@ -81,28 +83,40 @@ def _biases(bias: Array) -> Array:
     return bias if bias.ndim > 1 else np.stack([np.zeros_like(bias), bias])
 
 
-def _lstm(g: Graph, inputs: int, product: int, before: list[int]) -> list[int]:
+Function = Callable[[Graph, int], int]
+
+
+def _lstm(g: Graph, gate: Function, inputs: int, product: int, before: list[int]) -> list[int]:
     i, f, new, o = g.split(g.sum(inputs, product), 4)
-    kept = g.product(g.sigmoid(f), before[1])
-    c = g.sum(kept, g.product(g.sigmoid(i), g.tanh(new)))
-    return [g.product(g.sigmoid(o), g.tanh(c)), c]
+    kept = g.product(gate(g, f), before[1])
+    c = g.sum(kept, g.product(gate(g, i), g.tanh(new)))
+    return [g.product(gate(g, o), g.tanh(c)), c]
 
 
-def _gru(g: Graph, inputs: int, product: int, before: list[int]) -> list[int]:
+def _gru(g: Graph, gate: Function, inputs: int, product: int, before: list[int]) -> list[int]:
     x_z, x_r, x_g = g.split(inputs, 3)
     h_z, h_r, h_g = g.split(product, 3)
-    z, r = g.sigmoid(g.sum(x_z, h_z)), g.sigmoid(g.sum(x_r, h_r))
+    z, r = gate(g, g.sum(x_z, h_z)), gate(g, g.sum(x_r, h_r))
     new = g.tanh(g.sum(x_g, g.product(r, h_g)))
     change = g.op(OPS.SUB, [before[0], new], schema.SubOptionsT())
     return [g.sum(new, g.product(z, change))]
 
 
-def _rnn(g: Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
-    return [g.tanh(g.sum(inputs, product))]
+def _rnn(g: Graph, activation: Function, inputs: int, product: int, _before: Any) -> list[int]:
+    return [activation(g, g.sum(inputs, product))]
 
 
-def _relu(g: Graph, inputs: int, product: int, _before: list[int]) -> list[int]:
-    return [g.op(OPS.RELU, [g.sum(inputs, product)])]
+def _hard_sigmoid(g: Graph, x: int) -> int:
+    slope, middle, low, high = (g.constant(np.array(n, np.float32)) for n in (0.2, 0.5, 0, 1))
+    line = g.sum(g.product(x, slope), middle)
+    raised = g.op(OPS.MAXIMUM, [line, low], schema.MaximumMinimumOptionsT())
+    return g.op(OPS.MINIMUM, [raised, high], schema.MaximumMinimumOptionsT())
 
 
+_ACTIVATIONS: dict[str, Function] = {
+    "sigmoid": Graph.sigmoid,
+    "hard_sigmoid": _hard_sigmoid,
+    "tanh": Graph.tanh,
+    "relu": lambda g, x: g.op(OPS.RELU, [x]),
+}
 _ADVANCE = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

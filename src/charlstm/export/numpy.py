@@ -47,7 +47,7 @@ def step_of(weights: Mapping[str, Array], model: ModelConfig) -> Step:
         for number in range(1, model.layers + 1)
     ]
     kernel, bias = weights["dense_kernel"], weights["dense_bias"]
-    advance = _relu if model.activation == "relu" else _ADVANCE[model.cell]
+    advance, activate = _ADVANCE[model.cell], _ACTIVATIONS[model.nonlinearity]
     each = len(model.kind.states)
 
     def step(ids: NDArray[np.int32], states: list[Array]) -> tuple[Array, list[Array]]:
@@ -58,7 +58,7 @@ def step_of(weights: Mapping[str, Array], model: ModelConfig) -> Step:
                 # A one-hot vector times the kernel is a row of the kernel.
                 inputs = following[-each] @ w if number else w[column]
                 before = states[number * each : (number + 1) * each]
-                following += advance(inputs, before[0] @ u, b, before)
+                following += advance(activate, inputs, before[0] @ u, b, before)
             states = following
             logits.append(states[-each] @ kernel + bias)
         return np.stack(logits, 1), states
@@ -66,29 +66,30 @@ def step_of(weights: Mapping[str, Array], model: ModelConfig) -> Step:
     return step
 
 
-def _lstm(inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
+Function = Callable[[Any], Any]
+
+
+def _lstm(gate: Function, inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
     i, f, g, o = np.split(inputs + product + bias, 4, 1)
-    c = _sigmoid(f) * states[1] + _sigmoid(i) * np.tanh(g)
-    return [_sigmoid(o) * np.tanh(c), c]
+    c = gate(f) * states[1] + gate(i) * np.tanh(g)
+    return [gate(o) * np.tanh(c), c]
 
 
-def _gru(inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
+def _gru(gate: Function, inputs: Any, product: Any, bias: Any, states: Any) -> list[Any]:
     x_z, x_r, x_g = np.split(inputs + bias[0], 3, 1)
     h_z, h_r, h_g = np.split(product + bias[1], 3, 1)
-    z, g = _sigmoid(x_z + h_z), np.tanh(x_g + _sigmoid(x_r + h_r) * h_g)
+    z, g = gate(x_z + h_z), np.tanh(x_g + gate(x_r + h_r) * h_g)
     return [z * states[0] + (1 - z) * g]
 
 
-def _rnn(inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
-    return [np.tanh(inputs + product + bias)]
+def _rnn(activation: Function, inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
+    return [activation(inputs + product + bias)]
 
 
-def _relu(inputs: Any, product: Any, bias: Any, _states: Any) -> list[Any]:
-    return [np.maximum(inputs + product + bias, 0)]
-
-
-def _sigmoid(x: Any) -> Any:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # unlike 1 / (1 + exp(-x)), this cannot overflow
-
-
+_ACTIVATIONS: dict[str, Function] = {
+    "sigmoid": lambda x: 0.5 + 0.5 * np.tanh(0.5 * x),  # 1 / (1 + exp(-x)) can overflow
+    "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+}
 _ADVANCE: dict[str, Callable[..., list[Any]]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

@@ -84,6 +84,10 @@ def _layers(graph: "_Graph", artifact: Artifact) -> tuple[str, list[str]]:
     settings: dict[str, Any] = {"linear_before_reset": 1} if model.cell == "gru" else {}
     if model.activation == "relu":
         settings = {"activations": ["Relu"]}
+    if model.recurrent_activation == "hard_sigmoid":
+        others = ["Tanh"] * len(model.kind.states)  # of the candidate; in an LSTM, of c
+        settings |= {"activations": ["HardSigmoid", *others]}
+        settings |= {"activation_alpha": [0.2], "activation_beta": [0.5]}
     first = graph.array("first", np.array([0]))
     # The operators put time first, and their states have a leading axis for the direction.
     ids = graph.add("Cast", "ids", to_type=TensorProto.INT64)

@@ -33,59 +33,103 @@ class Cell:
     backward: Callable[..., Any]
 
 
-def _lstm_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; i f g o:
+Function = Callable[[Any], Any]
 
-    i f o = sigmoid(z)    g = tanh(z)    c = f c + i g    h = o tanh(c)    where z = x W + h U + b
-    """  # noqa: D400, D415 - it ends with its formula
-    _, c = states
-    half, whole, none = (tf.fill((c.shape[1],), value) for value in (0.5, 1.0, 0.0))
+
+def hard_sigmoid(x: Any) -> Any:
+    """Return clip(0.2 x + 0.5, 0, 1), as in Keras 1 and 2; in Keras 3, the slope is 1/6."""
+    return tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 0.5 + 0.5 * tf.tanh(0.5 * x)
+
+
+def _slope_of_sigmoid(y: Any) -> Any:
+    return y * (1 - y)
+
+
+def _slope_of_hard_sigmoid(y: Any) -> Any:
+    return 0.2 * tf.cast((y > 0) & (y < 1), y.dtype)
+
+
+def _lstm(activate: Function, slope: Function) -> Cell:
+    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+
+    The blocks are i f g o:
+
+    i f o = gate(z)    g = tanh(z)    c = f c + i g    h = o tanh(c)    where z = x W + h U + b
+
+    ``activate`` maps z (b, 4U) to i f g o; ``slope`` maps a gate to its derivative there.
+    """
+
+    def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
+        _, c = states
+        gates = activate(inputs + product + bias)
+        i, f, g, o = tf.split(gates, 4, -1)
+        c = f * c + i * g
+        return (o * tf.tanh(c), c), (c, gates)
+
+    def backward(gradients: Any, saved: Any, before: Any) -> Any:
+        dh, dc = gradients
+        c, i, f, g, o = saved
+        tanh_c = tf.tanh(c)
+        dc += dh * o * (1 - tanh_c * tanh_c)
+        parts = [
+            dc * g * slope(i),
+            dc * before * slope(f),
+            dc * i * (1 - g * g),
+            dh * tanh_c * slope(o),
+        ]
+        return [parts], (None, dc * f)
+
+    return Cell(4, (1,), True, forward, backward)  # noqa: FBT003 - ``same``
+
+
+def _sigmoids_and_tanh(z: Any) -> Any:
+    units = z.shape[-1] // 4
+    half, whole, none = (tf.fill((units,), value) for value in (0.5, 1.0, 0.0))
     scale = tf.concat([half, half, whole, half], 0)
     offset = tf.concat([half, half, none, half], 0)
-    gates = tf.tanh((inputs + product + bias) * scale) * scale + offset
-    i, f, g, o = tf.split(gates, 4, -1)
-    c = f * c + i * g
-    return (o * tf.tanh(c), c), (c, gates)
+    return tf.tanh(z * scale) * scale + offset
 
 
-def _lstm_backward(gradients: Any, saved: Any, before: Any) -> Any:
-    dh, dc = gradients
-    c, i, f, g, o = saved
-    tanh_c = tf.tanh(c)
-    dc += dh * o * (1 - tanh_c * tanh_c)
-    parts = [
-        dc * g * i * (1 - i),
-        dc * before * f * (1 - f),
-        dc * i * (1 - g * g),
-        dh * tanh_c * o * (1 - o),
-    ]
-    return [parts], (None, dc * f)
+def _hard_sigmoids_and_tanh(z: Any) -> Any:
+    i, f, g, o = tf.split(z, 4, -1)
+    return tf.concat([hard_sigmoid(i), hard_sigmoid(f), tf.tanh(g), hard_sigmoid(o)], -1)
 
 
-def _gru_forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
-    """Cho et al. 2014, with the reset gate after the product, as in cuDNN; z r g:
+def _gru(gate: Function, slope: Function) -> Cell:
+    """Cho et al. 2014, with the reset gate after the product, as in cuDNN.
 
-    z r = sigmoid(x W + b + h U + d)    g = tanh(x W + b + r (h U + d))    h = z h + (1 - z) g
-    """  # noqa: D400, D415 - it ends with its formula
-    (h,) = states
-    x_z, x_r, x_g = tf.split(inputs + bias[0], 3, -1)
-    h_z, h_r, h_g = tf.split(product + bias[1], 3, -1)
-    z, r = (0.5 + 0.5 * tf.tanh(0.5 * gate) for gate in (x_z + h_z, x_r + h_r))
-    g = tf.tanh(x_g + r * h_g)
-    h = z * h + (1 - z) * g
-    return (h,), (h, h_g, tf.concat([z, r, g], -1))
+    The blocks are z r g:
+
+    z r = gate(x W + b + h U + d)    g = tanh(x W + b + r (h U + d))    h = z h + (1 - z) g
+
+    ``slope`` maps a gate to its derivative there.
+    """
+
+    def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
+        (h,) = states
+        x_z, x_r, x_g = tf.split(inputs + bias[0], 3, -1)
+        h_z, h_r, h_g = tf.split(product + bias[1], 3, -1)
+        z, r = gate(x_z + h_z), gate(x_r + h_r)
+        g = tf.tanh(x_g + r * h_g)
+        h = z * h + (1 - z) * g
+        return (h,), (h, h_g, tf.concat([z, r, g], -1))
+
+    def backward(gradients: Any, saved: Any, before: Any) -> Any:
+        (dh,) = gradients
+        _, h_g, z, r, g = saved
+        d_g = dh * (1 - z) * (1 - g * g)
+        d_z = dh * (before - g) * slope(z)
+        d_r = d_g * h_g * slope(r)
+        return [[d_z, d_r, d_g], [d_z, d_r, d_g * r]], (dh * z,)
+
+    return Cell(3, (1, 1), False, forward, backward)  # noqa: FBT003 - ``same``
 
 
-def _gru_backward(gradients: Any, saved: Any, before: Any) -> Any:
-    (dh,) = gradients
-    _, h_g, z, r, g = saved
-    d_g = dh * (1 - z) * (1 - g * g)
-    d_z = dh * (before - g) * z * (1 - z)
-    d_r = d_g * h_g * r * (1 - r)
-    return [[d_z, d_r, d_g], [d_z, d_r, d_g * r]], (dh * z,)
-
-
-def _rnn(activation: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Cell:
+def _rnn(activation: Function, slope: Function) -> Cell:
     """Elman 1990: h = activation(x W + h U + b); ``slope`` maps h to the derivative there."""
 
     def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
@@ -100,9 +144,18 @@ def _rnn(activation: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Cell:
     return Cell(1, (), True, forward, backward)  # noqa: FBT003 - ``same``
 
 
-LSTM = Cell(4, (1,), True, _lstm_forward, _lstm_backward)  # noqa: FBT003 - ``same``
-GRU = Cell(3, (1, 1), False, _gru_forward, _gru_backward)  # noqa: FBT003 - ``same``
-RNN = {
-    "tanh": _rnn(tf.tanh, lambda h: 1 - h * h),
-    "relu": _rnn(tf.nn.relu, lambda h: tf.cast(h > 0, tf.float32)),
+# By the name of the cell, and of the activation of its gates or of its units.
+CELLS: dict[str, dict[str, Cell]] = {
+    "lstm": {
+        "sigmoid": _lstm(_sigmoids_and_tanh, _slope_of_sigmoid),
+        "hard_sigmoid": _lstm(_hard_sigmoids_and_tanh, _slope_of_hard_sigmoid),
+    },
+    "gru": {
+        "sigmoid": _gru(_sigmoid, _slope_of_sigmoid),
+        "hard_sigmoid": _gru(hard_sigmoid, _slope_of_hard_sigmoid),
+    },
+    "rnn": {
+        "tanh": _rnn(tf.tanh, lambda h: 1 - h * h),
+        "relu": _rnn(tf.nn.relu, lambda h: tf.cast(h > 0, tf.float32)),
+    },
 }

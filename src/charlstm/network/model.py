@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlstm.architecture import ModelConfig, Weights
+from charlstm.architecture import LayerWeights, ModelConfig, Weights
 from charlstm.network.backend import keras, tf
 from charlstm.network.recurrence import GRU, LSTM, SimpleRNN
 
@@ -74,7 +74,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
         self.recurrent = [
             LAYERS[config.cell](
                 config.units,
-                activation=config.activation or "tanh",
+                **_activation(config),
                 return_sequences=True,
                 stateful=True,
                 on_gpu=on_gpu,
@@ -133,6 +133,28 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
             variable.assign(value)
 
 
+def _activation(config: ModelConfig) -> dict[str, str]:
+    """Return what decides the activation of a layer's gates, or of an RNN's units."""
+    name = "activation" if config.cell == "rnn" else "recurrent_activation"
+    return {name: config.nonlinearity}
+
+
+def _for_keras(arrays: Weights[NDArray[np.float32]], config: ModelConfig) -> Iterable[Any]:
+    """Return weights for Keras 3, whose hard sigmoid has the slope 1/6, not 0.2.
+
+    So what goes into the gates is multiplied by 1.2.
+    """
+    if config.recurrent_activation != "hard_sigmoid":
+        return arrays
+    factors = {"lstm": (1.2, 1.2, 1, 1.2), "gru": (1.2, 1.2, 1)}[config.cell]
+    columns = np.repeat(np.array(factors, np.float32), config.units)
+    layers = [
+        LayerWeights(layer.kernel * columns, layer.recurrent * columns, layer.bias * columns)
+        for layer in arrays.layers
+    ]
+    return Weights(tuple(layers), arrays.dense_kernel, arrays.dense_bias)
+
+
 def likeliest(logits: Any, count: int) -> tuple[Any, Any]:
     """Return the probabilities and the ids of the likeliest characters: both (..., count)."""
     best = tf.math.top_k(tf.nn.softmax(logits if count else logits[..., :0]), count)
@@ -175,7 +197,7 @@ def step_model(
     are the weights in the order of a weights file, ``names`` the names of the inputs.
     """
     kinds = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
-    settings: dict[str, Any] = {"activation": config.activation or "tanh"}
+    settings: dict[str, Any] = dict(_activation(config))
     if config.cell != "rnn":
         settings["use_cudnn"] = False
     ids = keras.Input((None,), dtype="int32", name=names[0])
@@ -196,6 +218,7 @@ def step_model(
         states += after
     logits = keras.layers.Dense(vocab_size, dtype="float32", name="dense")(sequence)
     model = keras.Model([ids, *starts], [logits, *states], name="character_model")
-    for variable, value in zip(model.trainable_variables, arrays, strict=True):
+    weights = _for_keras(Weights.of(arrays), config)
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
         variable.assign(value)
     return model

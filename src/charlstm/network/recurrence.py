@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 from charlstm.hardware import usable_cores
-from charlstm.network import cells
 from charlstm.network.backend import keras, tf
-from charlstm.network.cells import Cell
+from charlstm.network.cells import CELLS, Cell, hard_sigmoid
 from charlstm.network.loops import backward, forward
 
 ROWS_PER_GROUP = 8  # minimum: with fewer, reading all of U in every time step does not pay
@@ -72,28 +71,35 @@ class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untype
     """``keras.layers.LSTM``; its states are h and c."""
 
     def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
-        # True, not "auto": a layer that cuDNN cannot run must raise, not take ten times as long.
-        super().__init__(units, on_gpu=on_gpu, use_cudnn=on_gpu, **kwargs)
+        super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
 
     def _cell(self) -> Cell:
-        return cells.LSTM
+        return CELLS["lstm"][self.recurrent_activation.__name__]
 
 
 class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
     """``keras.layers.GRU``; its state is h."""
 
     def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
-        super().__init__(units, on_gpu=on_gpu, use_cudnn=on_gpu, **kwargs)  # as above
+        super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
 
     def _cell(self) -> Cell:
-        return cells.GRU
+        return CELLS["gru"][self.recurrent_activation.__name__]
 
 
 class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras is untyped
     """``keras.layers.SimpleRNN``; its state is h. Keras does not run it on cuDNN."""
 
     def _cell(self) -> Cell:
-        return cells.RNN[self.activation.__name__]
+        return CELLS["rnn"][self.activation.__name__]
+
+
+def _gates(settings: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
+    """Return the settings of a layer with gates, for Keras."""
+    if settings.get("recurrent_activation") == "hard_sigmoid":  # which cuDNN cannot compute
+        return {**settings, "use_cudnn": False, "recurrent_activation": hard_sigmoid}
+    # True, not "auto": a layer that cuDNN cannot run must raise, not take ten times as long.
+    return {**settings, "use_cudnn": on_gpu}
 
 
 def recur(kind: tuple[Cell, Any], keep: Any, *inputs: Any) -> Any:

@@ -55,8 +55,9 @@ class Network {
 
   // Read an id; afterwards, `logits` are those of the next one.
   read(id) {
-    const { layers, cell, activation } = this.about.model;
+    const { layers, cell, activation, recurrent_activation } = this.about.model;
     const each = cell === "lstm" ? 2 : 1, advance = { lstm, gru, rnn }[cell];
+    const activate = activations[activation || recurrent_activation || defaults[cell]];
     for (let n = 0; n < layers; n++) {
       if (n) this.product(`kernel_${n + 1}`, this.width);
       const { values, scales } = this.first;
@@ -65,7 +66,7 @@ class Network {
       const states = this.states.slice(n * each, (n + 1) * each);
       this.x.set(states[0]);
       this.product(`recurrent_${n + 1}`, this.width);
-      advance(this.inputs, this.out, this.biases[n], states, activation);
+      advance(activate, this.inputs, this.out, this.biases[n], states);
       this.x.set(states[0]);
     }
     this.product("dense_kernel", this.vocabSize);
@@ -102,33 +103,36 @@ function multiply(memory, rows, length, count, x, out) {
   }
 }
 
-const sigmoid = (x) => 0.5 + 0.5 * Math.tanh(0.5 * x);
+const activations = {
+  sigmoid: (x) => 0.5 + 0.5 * Math.tanh(0.5 * x),
+  hard_sigmoid: (x) => Math.min(Math.max(0.2 * x + 0.5, 0), 1),
+  tanh: Math.tanh,
+  relu: (x) => Math.max(x, 0),
+};
+const defaults = { lstm: "sigmoid", gru: "sigmoid", rnn: "tanh" };
 
 // The gates i f g o lie side by side, as in Keras; z r g in a GRU.
-function lstm(inputs, products, bias, [h, c]) {
+function lstm(gate, inputs, products, bias, [h, c]) {
   const units = h.length;
   for (let j = 0; j < units; j++) {
     const z = (k) => inputs[k * units + j] + products[k * units + j] + bias[k * units + j];
-    c[j] = sigmoid(z(1)) * c[j] + sigmoid(z(0)) * Math.tanh(z(2));
-    h[j] = sigmoid(z(3)) * Math.tanh(c[j]);
+    c[j] = gate(z(1)) * c[j] + gate(z(0)) * Math.tanh(z(2));
+    h[j] = gate(z(3)) * Math.tanh(c[j]);
   }
 }
 
-function gru(inputs, products, bias, [h]) {
+function gru(gate, inputs, products, bias, [h]) {
   const units = h.length, second = 3 * units;
   for (let j = 0; j < units; j++) {
     const x = (k) => inputs[k * units + j] + bias[k * units + j];
     const y = (k) => products[k * units + j] + bias[second + k * units + j];
-    const z = sigmoid(x(0) + y(0));
-    h[j] = z * h[j] + (1 - z) * Math.tanh(x(2) + sigmoid(x(1) + y(1)) * y(2));
+    const z = gate(x(0) + y(0));
+    h[j] = z * h[j] + (1 - z) * Math.tanh(x(2) + gate(x(1) + y(1)) * y(2));
   }
 }
 
-function rnn(inputs, products, bias, [h], activation) {
-  for (let j = 0; j < h.length; j++) {
-    const z = inputs[j] + products[j] + bias[j];
-    h[j] = activation === "relu" ? Math.max(z, 0) : Math.tanh(z);
-  }
+function rnn(activate, inputs, products, bias, [h]) {
+  for (let j = 0; j < h.length; j++) h[j] = activate(inputs[j] + products[j] + bias[j]);
 }
 
 // Return the bytes of base64; in a loop, since Uint8Array.from takes ten times as long.

@@ -98,9 +98,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse options that conflict."""
-        problem = self.model.problem()
-        if problem:
-            raise CharlstmError(problem, "leave it out, or use {cell} rnn", option="activation")
+        if problem := self.model.problem():
+            option, message = problem
+            raise CharlstmError(message, "leave it out, or use another {cell}", option=option)
         if not is_utf8(self.config.init_from or ""):
             raise CharlstmError(
                 "the path is not UTF-8, so config.toml cannot store it",
