@@ -1,6 +1,6 @@
 import math
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,15 @@ def test_a_configuration_may_have_options_of_another_optimizer_or_schedule() -> 
     assert chosen(None, "char-rnn", rho=0.5, decay=0.5, decay_after=3).decay == 0.5
     assert chosen("large", schedule_epochs=3).schedule == "cosine"
     assert chosen(None, schedule_epochs=3, rho=0.5)  # a preset may use it
+
+
+def test_a_preset_s_gates_are_dropped_for_a_typed_cell_without_gates() -> None:
+    preset = read_config("keras-2016", TRAIN_OPTIONS)
+    request = Request(("x",), {"cell": "rnn"}, "keras-2016", preset)
+    assert new_settings(request).model.nonlinearity == "tanh"
+    typed = {"cell": "rnn", "recurrent_activation": "hard_sigmoid"}
+    with pytest.raises(CharlstmError, match="hard_sigmoid needs an lstm or gru cell, not rnn"):
+        new_settings(replace(request, typed=typed))
 
 
 def test_a_typed_weight_decay_replaces_the_preset_s_choice_by_its_effect() -> None:

@@ -14,6 +14,7 @@ Item = TypeVar("Item")
 Other = TypeVar("Other")
 
 MAX_LAYERS = 255
+USUAL = {"activation": "tanh", "recurrent_activation": "sigmoid"}  # if an option is None
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,16 @@ class ModelConfig:
     @property
     def nonlinearity(self) -> str:
         """The activation of the gates, or that of an RNN's units."""
-        default = "tanh" if self.cell == "rnn" else "sigmoid"
-        return self.activation or self.recurrent_activation or default
+        name = "activation" if self.cell == "rnn" else "recurrent_activation"
+        return getattr(self, name) or USUAL[name]
 
     def problem(self) -> tuple[str, str] | None:
         """Return the name of an option that the cell does not have, and a message; or None."""
         if self.activation and self.cell != "rnn":
-            return "activation", f"activation {self.activation} needs an rnn cell, not {self.cell}"
+            return "activation", f"{self.activation} needs an rnn cell, not {self.cell}"
         if self.recurrent_activation and self.cell == "rnn":
-            needs = f"recurrent_activation {self.recurrent_activation} needs an lstm or gru cell"
-            return "recurrent_activation", f"{needs}, not {self.cell}"
+            needs = f"{self.recurrent_activation} needs an lstm or gru cell, not {self.cell}"
+            return "recurrent_activation", needs
         return None
 
 

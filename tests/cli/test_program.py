@@ -497,6 +497,7 @@ def test_errors_of_sampling_are_one_line(charlstm: Run, trained: Path, tmp_path:
         ([weights, "-o", "copy"], "copy: is also an input; choose another output file"),
         (["copy", "-o", "copy"], "copy: is also an input; choose another output file"),
         ([trained, "--prime-file", "text", "-o", "link"], "link: is also an input"),
+        ([trained, "--adapt", "text", "-o", "link"], "link: is also an input"),
     ]
     for arguments, complaint in refused:
         line = only_line(charlstm("sample", *arguments))
@@ -584,7 +585,7 @@ def test_a_closed_pipe_ends_sampling_quietly(trained: Path) -> None:
     assert len(lines_of(done.stderr)) == 1
 
 
-@pytest.mark.parametrize("seconds", [0, 0.7, 1.4])  # while TensorFlow is imported
+@pytest.mark.parametrize("seconds", [0, 0.5, 1.0])  # while TensorFlow is imported
 def test_an_interrupt_before_the_first_step_leaves_nothing(seconds: float, words: Path) -> None:
     process = start(words.parent, "train", words, *SMALL)
     wait_for(words.parent / "checkpoints/.words.part/corpus.json", process)

@@ -213,6 +213,8 @@ def test_pages_and_models_can_go_to_standard_output(
     [
         ("export RUN --format saved-model -o -", 1, "saved-model is a folder; name a path"),
         ("score RUN - --json --html -", 2, "--json and --html would both be written"),
+        ("neurons RUN - --json --html -", 2, "--json and --html would both be written"),
+        ("neurons RUN - --npz -", 2, "--npz writes a file, not standard output"),
     ],
 )
 def test_a_folder_or_two_documents_on_standard_output_are_refused(

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from conftest import EVERY_CELL, new_model
+from conftest import EVERY_CELL, hard_sigmoid, new_model
 from numpy.testing import assert_allclose
 from oracle import Oracle
 
@@ -29,10 +29,6 @@ LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layer
 
 def model(batch_size: int = B, **changes: Any) -> CharacterModel:
     return new_model(replace(CONFIG, **changes), V, batch_size)
-
-
-def hard_sigmoid(x: Any) -> Any:
-    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
 
 
 def keras_model(kind: dict[str, Any]) -> Any:

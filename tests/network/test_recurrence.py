@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import hard_sigmoid
 
 from charlstm.network import recurrence
 from charlstm.network.backend import keras, tf
@@ -17,10 +18,6 @@ def outcome(layer: Any, x: Any, states: list[Any], upstream: list[Any]) -> list[
         results = layer(x, initial_state=states)
         loss = sum(tf.reduce_sum(r * u) for r, u in zip(results, upstream, strict=True))
     return [*results, *tape.gradient(loss, [*states, *variables, x])]
-
-
-def hard_sigmoid(x: Any) -> Any:
-    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
 
 
 HARD = {"recurrent_activation": hard_sigmoid}

@@ -150,6 +150,10 @@ MALFORMED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         lambda f: describe_model(f, activation="relu"),
         "its activation relu needs an rnn cell, not lstm",
     ),
+    "an activation of gates for a cell without them": (
+        lambda f: describe_model(f, cell="rnn", recurrent_activation="hard_sigmoid"),
+        "its recurrent_activation hard_sigmoid needs an lstm or gru cell, not rnn",
+    ),
     "a model without layers": (
         lambda f: describe(f, model={"cell": "lstm"}),
         "its model has the keys",

@@ -1,8 +1,12 @@
 """Encoded texts that runs share."""
 
+import os
 from pathlib import Path
 
 from conftest import SMALL, Run, lines_of, outcome
+
+from charlstm.text.cache import shared_corpus
+from charlstm.text.collection import Collection, collect
 
 STEPS = [*SMALL, "--max-steps", "6", "--sample-every", "0"]
 
@@ -41,6 +45,27 @@ def test_a_text_that_changed_or_was_damaged_is_encoded_anew(charlstm: Run, words
     words.write_text(words.read_text("utf-8").replace("a", "b"), "utf-8")
     train(charlstm, "d", "--cache", "cache")
     assert len([*cache.glob("*.ids")]) == 2
+
+
+def test_two_texts_of_the_same_size_and_time_are_told_apart(tmp_path: Path) -> None:
+    shown = []
+    for name, content in (("one", "abab\n"), ("two", "cdcd\n")):
+        path = tmp_path / name
+        path.write_text(content * 20)
+        os.utime(path, ns=(10**18, 10**18))
+        text = Collection(collect([str(path)]))
+        corpus = shared_corpus(text, tmp_path / "cache", tmp_path / f"{name}.ids", id)
+        shown.append(corpus.vocabulary.characters)
+    assert shown == ["\nab", "\ncd"]
+
+
+def test_a_text_and_its_records_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "input.txt"
+    path.write_text("ab\ncd\nef")
+    for name, end in (("text", ""), ("records", "\n")):
+        text = Collection(collect([str(path)]), end=end)
+        shared_corpus(text, tmp_path / "cache", tmp_path / name, id)
+    assert [(tmp_path / name).stat().st_size for name in ("text", "records")] == [8, 9]
 
 
 def test_a_run_continues_without_the_cache(charlstm: Run, words: Path) -> None:

@@ -45,6 +45,19 @@ def test_texts_are_joined_in_the_given_order(tmp_path: Path) -> None:
         assert decoded(collection, tmp_path) == join.join(["one é", "two", "three\n"])
 
 
+def test_small_files_are_gathered_with_or_without_a_text_between_them(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}").write_text("some words")
+    for join in ("", "\n"):
+        (chunk,) = Collection(collect([str(tmp_path)]), join=join).reader().code_points()
+        assert bytes(chunk) == join.join(["some words"] * 300).encode()
+
+
+def test_standard_input_is_named_once() -> None:
+    with pytest.raises(CharlstmError, match="- is named twice"):
+        collect(["-", "-"])
+
+
 def test_the_ids_do_not_depend_on_how_a_text_is_cut_into_files(tmp_path: Path) -> None:
     text, source_ = LINES * 9, random.Random(3)
     (tmp_path / "whole").write_text(text, "utf-8", newline="")

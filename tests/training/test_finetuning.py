@@ -82,9 +82,16 @@ def test_the_base_model_overrides_the_architecture_of_a_preset(trained: Path) ->
     assert chosen.config.optimizer == "rmsprop"
 
 
+def test_the_usual_activation_is_no_conflict_with_the_base_model(trained: Path) -> None:
+    base = read_checkpoint(trained / "epoch-001.weights.h5")
+    request = Request(("x",), {"recurrent_activation": "sigmoid"})
+    assert new_settings(request, base=base).model == base.model
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
+        ("--recurrent-activation hard_sigmoid", "the base model has sigmoid, not hard_sigmoid"),
         ("--units 25", "the base model has 24, not 25"),
         ("--initializer normal", "the base model decides the initial weights"),
     ],

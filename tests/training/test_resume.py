@@ -163,6 +163,9 @@ def test_resume_refuses_other_options_and_another_text(whole: Path) -> None:
         "words.txt --epochs 1": f"--epochs: the run in checkpoints/words has {EPOCHS}, not 1",
         "words.txt --epsilon 0.1": "--epsilon: the run in checkpoints/words has none, not 0.1",
         "words.txt --config keras-2016": "--layers",
+        "words.txt --config keras-2016 --layers 2 --units 24": "--recurrent-activation: the run in "
+        "checkpoints/words has sigmoid, not hard_sigmoid; leave out --config",
+        "words.txt --recurrent-activation sigmoid --units 25": "--units: ",
         "other.txt --run checkpoints/words": "other.txt: the run in checkpoints/words was started "
         "with another text, or",
     }.items():

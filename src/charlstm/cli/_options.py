@@ -60,6 +60,14 @@ def refuse_without(context: click.Context, needed: str, *names: str) -> None:
         raise click.UsageError(f"{flag(given[0])} is about {flag(needed)}: give that, too.")
 
 
+def refuse_with(context: click.Context, other: str, *names: str) -> None:
+    """Refuse options of the command line that have no effect beside another one."""
+    source = context.get_parameter_source
+    given = [name for name in names if source(name) is ParameterSource.COMMANDLINE]
+    if given and context.params[other]:
+        raise click.UsageError(f"{flag(other)} does not use {flag(given[0])}: leave that out.")
+
+
 def checkpoint_and_text(command: Command) -> Command:
     """Add the arguments of a command that reads a text with a model, which may be left out."""
     metavar = "[CHECKPOINT] TEXT"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import click
+
 from charlstm import files
-from charlstm.cli._stdio import write_text
+from charlstm.cli._stdio import tell, write_text
 from charlstm.errors import CharlstmError
 
 
@@ -20,7 +23,7 @@ def check_file(path: str, *read: str | Path) -> None:
     if is_stdout(path):
         return
     with files.write_errors(path):
-        target = _target(path)
+        target = target_of(path)
         if not target.parent.is_dir():
             raise CharlstmError(f"{path}: there is no folder {target.parent}", "create it first")
         with contextlib.suppress(FileNotFoundError):  # a new file
@@ -40,7 +43,7 @@ def write_to(path: str | None, content: str) -> None:
         write_text(content)
         return
     with files.write_errors(path):
-        files.replace_file(_target(path), content.encode())
+        files.replace_file(target_of(path), content.encode())
 
 
 def is_stdout(path: str) -> bool:
@@ -48,7 +51,19 @@ def is_stdout(path: str) -> bool:
     return path in {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 
-def _target(path: str) -> Path:
+def beside_page(html: str | None, *, json: bool) -> Callable[[str], None]:
+    """Return what writes a table: on standard error if the page goes to standard output.
+
+    Raises click.UsageError if both the page and JSON would go there.
+    """
+    if not html or not is_stdout(html):
+        return write_text
+    if json:
+        raise click.UsageError("--json and --html would both be written to standard output.")
+    return lambda table: tell(table.removesuffix("\n"))
+
+
+def target_of(path: str) -> Path:
     """Follow the links of a path, unless they form a circle."""
     return Path(os.path.realpath(path))
 

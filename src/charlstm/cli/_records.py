@@ -36,7 +36,6 @@ def check(config: SampleConfig) -> None:
         "--color": config.color,
         "--copied": config.copied,
         "--hide-prime": config.hide_prime,
-        "--length inf": config.length == "inf",
     }
     given = [name for name, value in others.items() if value]
     if given:

@@ -20,7 +20,7 @@ class SampleConfig(AdaptOptions, DrawOptions):
     prime_file: str | None = option(
         None, "Read the opening text from a file; -: from standard input.", heading="Text", **FILE
     )
-    encoding: str = encoding_option("Encoding of the text of {prime_file}.")
+    encoding: str = encoding_option("Encoding of the texts of {prime_file} and {adapt}.")
     hide_prime: bool = option(default=False, help="Print only the new text, without the prime.")
     unknown: str = unknown_option()
     length: str = option(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,8 +22,8 @@ from charlstm.cli._options import (
     split_arguments,
     typed_epoch,
 )
-from charlstm.cli._output import check_file, write_to
-from charlstm.cli._stdio import tell, write_text
+from charlstm.cli._output import beside_page, check_file, is_stdout, target_of, write_to
+from charlstm.cli._stdio import tell
 from charlstm.cli._text import read_and_tell
 from charlstm.config import encoding_option
 from charlstm.errors import CharlstmError
@@ -87,17 +87,26 @@ def neurons(context: click.Context, /, arguments: tuple[str, ...], **values: Any
     named, text = split_arguments(arguments)
     config = record_of(NeuronsConfig, values)
     refuse_without(context, "npz", "layer")
-    _neurons(named, text, config, typed_epoch(context))
+    if config.npz and is_stdout(config.npz):
+        raise click.UsageError("--npz writes a file, not standard output.")
+    write = beside_page(config.html, json=config.json)
+    _neurons(named, text, config, typed_epoch(context), write)
 
 
-def _neurons(named: str | None, text: str, config: NeuronsConfig, epoch: str | None) -> None:
+def _neurons(
+    named: str | None,
+    text: str,
+    config: NeuronsConfig,
+    epoch: str | None,
+    write: Callable[[str], None],
+) -> None:
     from charlstm.run.find import load_checkpoint
     from charlstm.text.opening import open_once
     from charlstm.text.properties import labels, properties
 
     path, checkpoint = load_checkpoint(named, epoch)
     for output in filter(None, [config.html, config.npz]):
-        check_file(output, path, text)
+        check_file(output, path, text, *filter(None, [config.labels]))
     tell(f"epoch {checkpoint.epoch} of {path}")
     ids = read_and_tell(open_once(text, config.encoding), checkpoint.vocabulary, config.unknown)
     if len(ids) < FEWEST:
@@ -116,7 +125,7 @@ def _neurons(named: str | None, text: str, config: NeuronsConfig, epoch: str | N
         found = find_neurons(checkpoint, ids, known, lambda more: tick(len(ids), more))
     if config.html:
         write_to(config.html, _page(found, checkpoint, ids[:SHOWN], text))
-    write_text(_json(found) if config.json else _table(found))
+    write(_json(found) if config.json else _table(found))
 
 
 def _labels(path: str, encoding: str) -> str:
@@ -148,7 +157,7 @@ def _write_states(path: str, checkpoint: Checkpoint, ids: NDArray[Any], layers: 
     # The states of a layer are side by side: h of all its units, then c.
     names = dict.fromkeys(f"{units[i].state}_{units[i].layer}" for i in columns)
     parts = dict(zip(names, np.split(values, len(names), 1), strict=True))
-    with files.write_errors(path), files.replacing(Path(path)) as file:
+    with files.write_errors(path), files.replacing(target_of(path)) as file:
         np.savez(file, ids=ids, **parts)  # type: ignore[arg-type] # savez's ``allow_pickle``
 
 

@@ -20,6 +20,7 @@ from charlstm.cli._options import (
     GroupedCommand,
     complete_file,
     options_of,
+    refuse_with,
     refuse_without,
     typed_epoch,
 )
@@ -70,6 +71,7 @@ def sample(context: click.Context, /, checkpoint: str | None, **values: Any) -> 
     if not config.interactive:  # which can turn it on later
         refuse_without(context, "adapt", *(item.name for item in options(AdaptOptions)))
     refuse_without(context, "records", "unique", "novel", "max_length")
+    refuse_with(context, "records", "length", "separator")
     _check(config)
     _sample(checkpoint, config, typed_epoch(context))
 
@@ -109,7 +111,7 @@ def _sample(named: str | None, config: SampleConfig, epoch: str | None) -> None:
     check_utf8("separator", config.separator)
     path, checkpoint = load_checkpoint(named, epoch)
     if config.output:
-        check_file(config.output, path, *filter(None, [config.prime_file]))
+        check_file(config.output, path, *filter(None, [config.prime_file, config.adapt]))
     _check_stops(config, checkpoint.vocabulary)
     ids = read_prime(config, checkpoint.vocabulary)
     seed = secrets.randbelow(SEED_LIMIT) if config.seed is None else config.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ from charlstm.cli._options import (
     split_arguments,
     typed_epoch,
 )
-from charlstm.cli._output import check_file, is_stdout, write_to
-from charlstm.cli._stdio import tell, write_text
+from charlstm.cli._output import beside_page, check_file, write_to
+from charlstm.cli._stdio import tell
 from charlstm.config import encoding_option
 from charlstm.inference import AdaptOptions, ScoreOptions
 from charlstm.options import option, options, record_of
@@ -65,13 +66,18 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     named, text = split_arguments(arguments)
     refuse_without(context, "adapt", *(item.name for item in options(AdaptOptions)))
     config = record_of(ScoreConfig, values)
-    if config.json and config.html and is_stdout(config.html):
-        raise click.UsageError("--json and --html would both be written to standard output.")
-    _score(named, text, config, typed_epoch(context))
+    write = beside_page(config.html, json=config.json)
+    _score(named, text, config, typed_epoch(context), write)
 
 
-def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:
-    """Score a text, print the score, and write the page if there is one."""
+def _score(
+    named: str | None,
+    text: str,
+    config: ScoreConfig,
+    epoch: str | None,
+    write: Callable[[str], None],
+) -> None:
+    """Score a text, write the score, and the page if there is one."""
     from charlstm import scoring
     from charlstm.pages.surprisal import GUESSES
     from charlstm.run.find import load_checkpoint
@@ -91,17 +97,11 @@ def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None)
         tell(result.note)
     if config.html:
         _write_page(config.html, text, checkpoint.vocabulary, result)
-    # If the page goes to standard output, the table goes to standard error.
-    write = write_text if not config.html or not is_stdout(config.html) else _tell_table
     for number, line in enumerate(result.lines, 1):
         write(_row("line", number, line, config))
     for number, (record, of_record) in enumerate(result.records, 1):
         write(_row("record", number, of_record, config, record))
     write(_summary(result, config))
-
-
-def _tell_table(table: str) -> None:
-    tell(table.removesuffix("\n"))
 
 
 def _write_page(path: str, text: str, vocabulary: Vocabulary, result: Score) -> None:

@@ -150,7 +150,7 @@ def _again(request: Request) -> str:
     place = request.place
     words = ["charlstm", "train"]
     options = ["--resume"]
-    for name in ("run", "device"):
+    for name in ("run", "device", "replicas"):
         if name in request.given:
             options += [flag(name), str(request.given[name])]
     if place.tensorboard:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from charlstm.architecture import ModelConfig, Weights
 from charlstm.network.backend import tf
-from charlstm.network.cells import CELLS
+from charlstm.network.cells import LOOP_CELLS
 from charlstm.network.loops import forward
 from charlstm.network.recurrence import ROWS_PER_GROUP, row_groups
 
@@ -31,7 +31,7 @@ class Activations:
         bfloat16: bool = False,
     ) -> None:
         self._products = tf.bfloat16 if bfloat16 else tf.float32
-        self._cell = CELLS[config.cell][config.nonlinearity]
+        self._cell = LOOP_CELLS[config.cell][config.nonlinearity]
         self._config = config
         self._batch_size = batch_size
         with tf.device("/CPU:0"):

@@ -145,7 +145,7 @@ def _rnn(activation: Function, slope: Function) -> Cell:
 
 
 # By the name of the cell, and of the activation of its gates or of its units.
-CELLS: dict[str, dict[str, Cell]] = {
+LOOP_CELLS: dict[str, dict[str, Cell]] = {
     "lstm": {
         "sigmoid": _lstm(_sigmoids_and_tanh, _slope_of_sigmoid),
         "hard_sigmoid": _lstm(_hard_sigmoids_and_tanh, _slope_of_hard_sigmoid),

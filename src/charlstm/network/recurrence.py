@@ -12,7 +12,7 @@ from typing import Any
 
 from charlstm.hardware import usable_cores
 from charlstm.network.backend import keras, tf
-from charlstm.network.cells import CELLS, Cell, hard_sigmoid
+from charlstm.network.cells import LOOP_CELLS, Cell, hard_sigmoid
 from charlstm.network.loops import backward, forward
 
 ROWS_PER_GROUP = 8  # minimum: with fewer, reading all of U in every time step does not pay
@@ -74,7 +74,7 @@ class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untype
         super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
 
     def _cell(self) -> Cell:
-        return CELLS["lstm"][self.recurrent_activation.__name__]
+        return LOOP_CELLS["lstm"][self.recurrent_activation.__name__]
 
 
 class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
@@ -84,14 +84,14 @@ class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
         super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
 
     def _cell(self) -> Cell:
-        return CELLS["gru"][self.recurrent_activation.__name__]
+        return LOOP_CELLS["gru"][self.recurrent_activation.__name__]
 
 
 class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras is untyped
     """``keras.layers.SimpleRNN``; its state is h. Keras does not run it on cuDNN."""
 
     def _cell(self) -> Cell:
-        return CELLS["rnn"][self.activation.__name__]
+        return LOOP_CELLS["rnn"][self.activation.__name__]
 
 
 def _gates(settings: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _read_metrics(values: dict[str, Any]) -> dict[str, float | None]:
 def _read_model(values: dict[str, Any], size: int) -> tuple[ModelConfig, Vocabulary]:
     model = ModelConfig(**_read_architecture(expect(values, "model", dict), size))
     if problem := model.problem():
-        raise Refused(f"its {problem[1]}")
+        raise Refused(f"its {problem[0]} {problem[1]}")
     characters = expect(values, "vocabulary", str)
     if not FEWEST <= len(characters) <= CODE_POINTS or len(set(characters)) != len(characters):
         raise Refused("its vocabulary is not a string of at least 2 distinct characters")

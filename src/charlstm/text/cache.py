@@ -1,6 +1,7 @@
 """A folder of id files that several runs share, so that a text is encoded once.
 
-A file is named by the SHA-256 of the text and of its vocabulary; beside it is what identifies them.
+A file is named by the SHA-256 of the text, how it was read, and its vocabulary; beside it is what
+identifies them.
 """
 
 import contextlib
@@ -30,15 +31,17 @@ def shared_corpus(
     cache.mkdir(parents=True, exist_ok=True)
     for path in sorted(cache.glob("*.ids")):
         identity = None
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            identity = json.loads(path.with_suffix(".json").read_bytes())
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+            # Without the time, the SHA-256 must match: two texts may have the same size and time.
+            identity = {**json.loads(path.with_suffix(".json").read_bytes()), "mtime_ns": 0}
         corpus = reuse(text, path, identity, **vocabulary)
         if corpus:
             link.symlink_to(path.absolute())
             return corpus
 
     def named(characters: Vocabulary, sha256: str) -> Path:
-        content = f"{sha256} {characters!r}".encode("utf-8", "surrogatepass")
+        what = f"{sha256} {characters!r} {text.encoding} {text.end!r}"
+        content = what.encode("utf-8", "surrogatepass")
         return cache / f"{hashlib.sha256(content).hexdigest()}.ids"
 
     corpus = encode(text, named, advance, **vocabulary)

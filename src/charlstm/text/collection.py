@@ -144,7 +144,9 @@ class CollectionReader:
         yield from with_end(_gathered(self._joined()), code_points(self._collection.end))
 
     def _joined(self) -> Iterator[CodePoints]:
-        joint = code_points(self._collection.join)
+        joint: CodePoints = code_points(self._collection.join)
+        if self._collection.join.isascii():  # as the chunks around it, so that they are gathered
+            joint = joint.astype(np.uint8)
         for number, (source, reader) in enumerate(self._readers()):
             if number and len(joint):
                 yield joint
@@ -198,6 +200,8 @@ def collect(
     Those of a folder are its files and those of the folders in it, sorted, without hidden ones, as
     chosen by the patterns ``include`` and ``exclude``. Raises CharlstmError if there are none.
     """
+    if list(paths).count("-") > 1:
+        raise CharlstmError("- is named twice, and standard input can be read once", "name it once")
     sources: list[Source] = []
     for path in paths:
         if not path:  # from an unset variable in a script; it would mean the working folder

@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -63,14 +64,19 @@ def _open(path: Path) -> BinaryIO:
     """
     if not path.is_fifo():
         return path.open("rb")
-    opened: list[BinaryIO] = []
-    # To open a pipe waits for a writer.
-    thread = Thread(target=lambda: opened.append(path.open("rb")), daemon=True)
-    thread.start()
-    thread.join(PIPE_SECONDS)
-    if not opened:
-        raise CharlstmError(f"{path}: a pipe that nothing writes to")
-    return opened[0]
+    opened: Future[BinaryIO] = Future()
+
+    def wait_for_writer() -> None:
+        try:
+            opened.set_result(path.open("rb"))
+        except OSError as error:
+            opened.set_exception(error)
+
+    Thread(target=wait_for_writer, daemon=True).start()
+    try:
+        return opened.result(PIPE_SECONDS)
+    except TimeoutError:
+        raise CharlstmError(f"{path}: a pipe that nothing writes to") from None
 
 
 def demo_text(end: str = "") -> Text:

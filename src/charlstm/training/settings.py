@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from charlstm.architecture import ModelConfig
+from charlstm.architecture import USUAL, ModelConfig
 from charlstm.config import DEMO, RUNS, TRAIN_OPTIONS, RunConfig, TrainConfig
 from charlstm.errors import CharlstmError
 from charlstm.options import is_utf8, options, read_toml, record_of
@@ -143,6 +143,10 @@ def new_settings(
     """
     values = {**(read_config(preset, TRAIN_OPTIONS) if preset else {}), **request.given}
     model, config = record_of(ModelConfig, values), record_of(TrainConfig, values)
+    problem = model.problem()
+    if problem and "cell" in request.typed and problem[0] not in request.typed:
+        del values[problem[0]]  # which a preset set for another cell
+        model = record_of(ModelConfig, values)
     _check_used(config, request, settled=bool(preset or request.config))
     if base:
         _check_weights(model, base, request)
@@ -185,9 +189,10 @@ def _check_weights(model: ModelConfig, base: Description, request: Request) -> N
     """
     for item in options(ModelConfig):
         new, old = getattr(model, item.name), getattr(base.model, item.name)
-        if item.name in request.typed.keys() - {"dropout"} and new != old:
+        usual = USUAL.get(item.name)
+        if item.name in request.typed.keys() - {"dropout"} and (new or usual) != (old or usual):
             raise CharlstmError(
-                f"the base model has {old or 'none'}, not {new}",
+                f"the base model has {old or usual}, not {new}",
                 "leave it out, or train without {init_from}",
                 option=item.name,
             )
@@ -211,13 +216,16 @@ def resumed_settings(request: Request, run: RunFolder) -> Settings:
     for item in options(ModelConfig, TrainConfig):
         old = used.setdefault(item.name, item.default)
         new = request.given.get(item.name, old)
-        if new == old:
+        usual = USUAL.get(item.name)
+        if new == old or (usual and (new or usual) == (old or usual)):
             continue
         if item.name not in CHANGEABLE and not (item.name == "epochs" and new > old):
+            way = "it can only be raised" if item.name == "epochs" else "leave it out"
+            if item.name not in request.typed:
+                way = "leave out {config}"
             raise CharlstmError(
-                f"the run in {run.path} has {'none' if old is None else old}, not {new}",
-                f"{'it can only be raised' if item.name == 'epochs' else 'leave it out'}, or train "
-                "another run with {run}",
+                f"the run in {run.path} has {usual or 'none' if old is None else old}, not {new}",
+                f"{way}, or train another run with {{run}}",
                 option=item.name,
             )
         if item.name == "epochs":  # the schedule keeps its original length
