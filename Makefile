@@ -47,9 +47,10 @@ recipe: $(VENV)/installed
 	$(BIN)/python -m bench.recipe $(TEXT) $(OTHERS) > bench/recipe.md.part
 	mv bench/recipe.md.part bench/recipe.md
 
-# Ten minutes: the preset keras-2016 beside the program it is named after, on Tiny Shakespeare.
+# Half an hour: the preset keras-2016 beside the program it is named after, on Tiny Shakespeare as
+# TEXT. With FOLDER, where bench/keras_2016.py has written, it also continues trainings of that program.
 presets: $(VENV)/installed
-	$(BIN)/python -m bench.presets $(TEXT) > bench/presets.md.part
+	$(BIN)/python -m bench.presets $(TEXT) $(FOLDER) > bench/presets.md.part
 	mv bench/presets.md.part bench/presets.md
 
 # Ten minutes: measures every export of a model on a text.

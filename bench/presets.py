@@ -1,10 +1,11 @@
-"""Compare the preset keras-2016 with the program it reproduces: ``python -m bench.presets TEXT``.
+"""Compare the preset keras-2016 with the program it reproduces.
 
-That program is the Keras script of 2016, run with the release of its day, Keras 1.0.3 on Theano:
-its training loss at each step on Tiny Shakespeare is in keras_2016.json, for five seeds. How long
-the loss stays near 3.3 at first is chance, so curves are compared from the step on at which they
-leave that plateau. Two more runs of that program stayed on it for 860 and for over 1,000 steps, and
-were not continued. The runs of the preset are kept in checkpoints/presets.
+``python -m bench.presets TEXT [FOLDER]``: that program is keras_2016.py, run with the release of
+its day, Keras 1.0.3 on Theano: its training loss at each step on Tiny Shakespeare is in
+keras_2016.json, for five seeds. How long the loss stays near 3.3 at first is chance, so curves are
+compared from the step on at which they leave that plateau. Two more runs of that program stayed on
+it for 860 and for over 1,000 steps, and were not continued. The runs of the preset are kept in
+checkpoints/presets. FOLDER is what keras_2016.py wrote: trainings that the preset continues.
 """
 
 import json
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.computer import computer
+from bench.continued import continued
 from charlstm.run.folder import RunFolder
 
 RELEASE = Path(__file__).with_name("keras_2016.json")
@@ -28,12 +30,13 @@ Curves = list[
     tuple[int, list[float]]
 ]  # where each leaves the plateau, and its losses from there on
 COMPARED = 500  # steps after the plateau
+CONTINUED = 600  # steps from the same state
 
 
 def main() -> None:
     """Print the losses of both programs after the plateau, as Markdown."""
     print("# The preset keras-2016 beside the release of 2016\n")
-    print(f"`make presets TEXT=input.txt`. {computer('tensorflow', 'keras')}.\n")
+    print(f"`make presets TEXT=input.txt FOLDER=release`. {computer('tensorflow', 'keras')}.\n")
     release = json.loads(RELEASE.read_text())
     ours = [losses(Path(sys.argv[1]), seed) for seed in SEEDS]
     print(f"Training loss in nats, means of {MEAN} steps, from the step on at which the mean of")
@@ -57,6 +60,38 @@ def main() -> None:
         f"Where\nthey are furthest apart, at + {most}, the standard error of the difference is "
         f"{standard_error(curves.values(), most):.3f}."
     )
+    if sys.argv[2:]:
+        print_continued(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def print_continued(text: Path, folder: Path) -> None:
+    """Print how far apart both programs are that start from the same state."""
+    print("\n## From the same state\n")
+    print("The preset continues trainings of that release from the state in which they left the")
+    print(f"plateau: the same weights, accumulators and batches, other dropout masks. {CONTINUED}")
+    print(f"steps; differences between means of {MEAN}.\n")
+    shown = range(0, CONTINUED - MEAN + 1, 140)
+    print("| seed | largest | mean |" + "".join(f" + {s + MEAN} |" for s in shown))
+    print("| - | - | - |" + " - |" * len(shown))
+    curves: list[list[list[float]]] = []
+    for path in sorted(folder.glob("*.npz")):
+        both = continued(text, folder, int(path.stem), CONTINUED)
+        curves.append([moving_means(losses) for losses in both])
+        print(difference(path.stem, curves[-1], shown))
+    print(difference("mean of all", list(map(mean, zip(*curves, strict=True))), shown))
+
+
+def difference(name: str, both: list[list[float]], shown: range) -> str:
+    """Return a row of the table: by how much the losses of the preset are higher."""
+    higher = [ours - theirs for theirs, ours in zip(*both, strict=True)]
+    sizes = list(map(abs, higher))
+    cells = "".join(f" {higher[step]:+.3f} |" for step in shown)
+    return f"| {name} | {max(sizes):.3f} | {statistics.mean(sizes):.3f} |{cells}"
+
+
+def moving_means(losses: Sequence[float]) -> list[float]:
+    """Return the mean of the MEAN losses up to each step that has so many."""
+    return [statistics.mean(losses[end - MEAN : end]) for end in range(MEAN, len(losses) + 1)]
 
 
 def standard_error(curves: Iterable[Curves], step: int) -> float:
