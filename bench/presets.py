@@ -47,11 +47,17 @@ def main() -> None:
     print("| - | - | - |" + " - |" * len(shown))
     for name, of_seeds in curves.items():
         for seed, (left, curve) in zip(SEEDS, of_seeds, strict=True):
-            cells = "".join(f" {curve[step]:.3f} |" for step in shown)
+            cells = "".join(f" {curve[step]:.3f} |" for step in shown if step < len(curve))
             print(f"| {name} | {seed} | {left} |{cells}")
+    # A run with a long plateau has too few steps left.
+    curves = {
+        name: [(left, curve) for left, curve in of_seeds if len(curve) > COMPARED]
+        for name, of_seeds in curves.items()
+    }
     means = {name: mean([c for _, c in of_seeds]) for name, of_seeds in curves.items()}
     for name, curve in means.items():
-        print(f"| {name} | mean | |" + "".join(f" {curve[step]:.3f} |" for step in shown))
+        cells = "".join(f" {curve[step]:.3f} |" for step in shown)
+        print(f"| {name} | mean of {len(curves[name])} | |{cells}")
     one, two = means.values()
     apart = [abs(a - b) for a, b in zip(one, two, strict=True)]
     most = apart.index(max(apart))
