@@ -10,6 +10,8 @@ from typing import Any
 
 from charlstm.network.backend import tf
 
+Function = Callable[[Any], Any]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -33,9 +35,6 @@ class Cell:
     backward: Callable[..., Any]
 
 
-Function = Callable[[Any], Any]
-
-
 def hard_sigmoid(x: Any) -> Any:
     """Return clip(0.2 x + 0.5, 0, 1), as in Keras 1 and 2; in Keras 3, the slope is 1/6."""
     return tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0)
@@ -45,22 +44,25 @@ def _sigmoid(x: Any) -> Any:
     return 0.5 + 0.5 * tf.tanh(0.5 * x)
 
 
-def _slope_of_sigmoid(y: Any) -> Any:
-    return y * (1 - y)
+def _through_sigmoid(gradient: Any, y: Any) -> Any:
+    """Return the gradient of x, given that of y = sigmoid(x)."""
+    return gradient * y * (1 - y)
 
 
-def _slope_of_hard_sigmoid(y: Any) -> Any:
-    return 0.2 * tf.cast((y > 0) & (y < 1), y.dtype)
+def _through_hard_sigmoid(gradient: Any, y: Any) -> Any:
+    """Return the gradient of x, given that of y = hard_sigmoid(x)."""
+    return gradient * 0.2 * tf.cast((y > 0) & (y < 1), y.dtype)
 
 
-def _lstm(activate: Function, slope: Function) -> Cell:
+def _lstm(activate: Function, through: Callable[[Any, Any], Any]) -> Cell:
     """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 
     The blocks are i f g o:
 
     i f o = gate(z)    g = tanh(z)    c = f c + i g    h = o tanh(c)    where z = x W + h U + b
 
-    ``activate`` maps z (b, 4U) to i f g o; ``slope`` maps a gate to its derivative there.
+    ``activate`` maps z (b, 4U) to i f g o. ``through`` maps the gradient of a gate, and the gate,
+    to the gradient of its z.
     """
 
     def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
@@ -76,10 +78,10 @@ def _lstm(activate: Function, slope: Function) -> Cell:
         tanh_c = tf.tanh(c)
         dc += dh * o * (1 - tanh_c * tanh_c)
         parts = [
-            dc * g * slope(i),
-            dc * before * slope(f),
+            through(dc * g, i),
+            through(dc * before, f),
             dc * i * (1 - g * g),
-            dh * tanh_c * slope(o),
+            through(dh * tanh_c, o),
         ]
         return [parts], (None, dc * f)
 
@@ -99,14 +101,14 @@ def _hard_sigmoids_and_tanh(z: Any) -> Any:
     return tf.concat([hard_sigmoid(i), hard_sigmoid(f), tf.tanh(g), hard_sigmoid(o)], -1)
 
 
-def _gru(gate: Function, slope: Function) -> Cell:
+def _gru(gate: Function, through: Callable[[Any, Any], Any]) -> Cell:
     """Cho et al. 2014, with the reset gate after the product, as in cuDNN.
 
     The blocks are z r g:
 
     z r = gate(x W + b + h U + d)    g = tanh(x W + b + r (h U + d))    h = z h + (1 - z) g
 
-    ``slope`` maps a gate to its derivative there.
+    ``through`` is as in ``_lstm``.
     """
 
     def forward(inputs: Any, product: Any, bias: Any, states: Any) -> Any:
@@ -122,8 +124,8 @@ def _gru(gate: Function, slope: Function) -> Cell:
         (dh,) = gradients
         _, h_g, z, r, g = saved
         d_g = dh * (1 - z) * (1 - g * g)
-        d_z = dh * (before - g) * slope(z)
-        d_r = d_g * h_g * slope(r)
+        d_z = through(dh * (before - g), z)
+        d_r = through(d_g * h_g, r)
         return [[d_z, d_r, d_g], [d_z, d_r, d_g * r]], (dh * z,)
 
     return Cell(3, (1, 1), False, forward, backward)  # noqa: FBT003 - ``same``
@@ -147,12 +149,12 @@ def _rnn(activation: Function, slope: Function) -> Cell:
 # By the name of the cell, and of the activation of its gates or of its units.
 LOOP_CELLS: dict[str, dict[str, Cell]] = {
     "lstm": {
-        "sigmoid": _lstm(_sigmoids_and_tanh, _slope_of_sigmoid),
-        "hard_sigmoid": _lstm(_hard_sigmoids_and_tanh, _slope_of_hard_sigmoid),
+        "sigmoid": _lstm(_sigmoids_and_tanh, _through_sigmoid),
+        "hard_sigmoid": _lstm(_hard_sigmoids_and_tanh, _through_hard_sigmoid),
     },
     "gru": {
-        "sigmoid": _gru(_sigmoid, _slope_of_sigmoid),
-        "hard_sigmoid": _gru(hard_sigmoid, _slope_of_hard_sigmoid),
+        "sigmoid": _gru(_sigmoid, _through_sigmoid),
+        "hard_sigmoid": _gru(hard_sigmoid, _through_hard_sigmoid),
     },
     "rnn": {
         "tanh": _rnn(tf.tanh, lambda h: 1 - h * h),
