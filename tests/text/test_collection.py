@@ -148,6 +148,14 @@ def test_a_folder_without_files_is_an_error(tree: Path) -> None:
         collect([str(tree)], include=["*.c"])
 
 
+@pytest.mark.parametrize("option", ["include", "exclude"])
+def test_patterns_need_a_folder(option: str, tree: Path) -> None:
+    file = collect([str(tree)])[0]
+    with pytest.raises(CharlstmError, match="no text is a folder") as error:
+        collect([file.name], **{option: ["*.c"]})
+    assert error.value.option == option
+
+
 def test_errors_name_the_file_and_the_offset_in_it(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("good\n" * 3)
     (tmp_path / "b {x}").write_bytes("fine é\nbad ".encode() + b"\xff!")

@@ -218,6 +218,9 @@ def collect(
     if not sources:
         chosen = " that {include} and {exclude} leave" if include or exclude else ""
         raise CharlstmError(f"{' '.join(paths)}: no files", f"name a folder with files{chosen}")
+    for option, patterns in (("include", include), ("exclude", exclude)):
+        if patterns and not any(source.found for source in sources):
+            raise CharlstmError("no text is a folder", "name one, or leave it out", option=option)
     return tuple(sources)
 
 
