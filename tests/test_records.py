@@ -257,6 +257,7 @@ REFUSED = [
     (["sample", "plain", "--records", "3"], "the model was not trained on records"),
     (["sample", "plain", "--novel"], "--novel is about --records: give that, too"),
     (["sample", "plain", "--records", "3", "--stop", "x"], "leave out --stop"),
+    (["sample", "plain", "--records", "3", "--length", "9"], "--records does not use --length"),
 ]
 
 

@@ -24,6 +24,7 @@ from charlstm.training.settings import Request
         ("input.txt", {"units": 3}, "charlstm train input.txt --resume"),
         ("a b", {"run": "my run"}, "charlstm train 'a b' --resume --run 'my run'"),
         ("a", {"device": "cpu"}, "charlstm train a --resume --device cpu"),
+        ("a", {"replicas": 2}, "charlstm train a --resume --replicas 2"),
         ("a", {"tensorboard": True}, "charlstm train a --resume --tensorboard"),
         ("-a", {}, "charlstm train --resume -- -a"),
         ("--units", {"run": "r"}, "charlstm train --resume --run r -- --units"),
