@@ -36,7 +36,7 @@ CODE_PAGES = {  # encodings that are still in use: Python's name -> its usual na
 }
 WIDE = ("UTF-32-LE", "UTF-32-BE", "UTF-16-LE", "UTF-16-BE")
 SAMPLE = 65536  # bytes that are examined if a text is not valid
-START = 1024  # bytes of every text that are examined
+START = 4096  # bytes of every text that are examined
 GUESSED_FROM = 2**20  # bytes from which a code page is guessed
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 MANY = 0.2  # smallest share of control characters among the bytes at even (or odd) offsets
