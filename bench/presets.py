@@ -120,8 +120,7 @@ def shifted(curve: Sequence[float]) -> tuple[int, list[float]]:
     """Return the step at which a curve leaves the plateau, and its moving mean from there on."""
     steps = range(MEAN, len(curve) + 1)
     left = next(step for step in steps if statistics.mean(curve[step - FEW : step]) < PLATEAU)
-    after = range(left, left + COMPARED + 1)
-    return left, [statistics.mean(curve[step - MEAN : step]) for step in after if step in steps]
+    return left, moving_means(curve)[left - MEAN :][: COMPARED + 1]
 
 
 def mean(curves: Sequence[Sequence[float]]) -> list[float]:

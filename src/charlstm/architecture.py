@@ -24,18 +24,20 @@ class CellKind:
     ``keras_name`` is Keras's name for its layers in a weights file. The kernel concatenates
     ``gates`` gates, in Keras's order. ``bias_rows`` is () for a single bias, or (2,) for one bias
     of the input product and one of the recurrent product. ``states`` are h and, in an LSTM, c.
+    ``activation`` is the option that chooses the activation of its gates, or of its units.
     """
 
     keras_name: str
     gates: int
     bias_rows: tuple[int, ...]
     states: tuple[str, ...]
+    activation: str = "recurrent_activation"
 
 
 CELLS = {
     "lstm": CellKind("lstm", 4, (), ("h", "c")),  # input, forget, cell, output
     "gru": CellKind("gru", 3, (2,), ("h",)),  # update, reset, new
-    "rnn": CellKind("simple_rnn", 1, (), ("h",)),
+    "rnn": CellKind("simple_rnn", 1, (), ("h",), "activation"),
 }
 
 
@@ -64,16 +66,15 @@ class ModelConfig:
     @property
     def nonlinearity(self) -> str:
         """The activation of the gates, or that of an RNN's units."""
-        name = "activation" if self.cell == "rnn" else "recurrent_activation"
+        name = self.kind.activation
         return getattr(self, name) or USUAL[name]
 
     def problem(self) -> tuple[str, str] | None:
         """Return the name of an option that the cell does not have, and a message; or None."""
-        if self.activation and self.cell != "rnn":
-            return "activation", f"{self.activation} needs an rnn cell, not {self.cell}"
-        if self.recurrent_activation and self.cell == "rnn":
-            needs = f"{self.recurrent_activation} needs an lstm or gru cell, not {self.cell}"
-            return "recurrent_activation", needs
+        for name in USUAL.keys() - {self.kind.activation}:
+            if value := getattr(self, name):
+                cells = " or ".join(cell for cell, kind in CELLS.items() if kind.activation == name)
+                return name, f"{value} needs an {cells} cell, not {self.cell}"
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,21 +88,15 @@ def neurons(context: click.Context, /, arguments: tuple[str, ...], **values: Any
     refuse_without(context, "npz", "layer")
     if config.npz and is_stdout(config.npz):
         raise click.UsageError("--npz writes a file, not standard output.")
-    write = beside_page(config.html, json=config.json)
-    _neurons(named, text, config, typed_epoch(context), write)
+    _neurons(named, text, config, typed_epoch(context))
 
 
-def _neurons(
-    named: str | None,
-    text: str,
-    config: NeuronsConfig,
-    epoch: str | None,
-    write: Callable[[str], None],
-) -> None:
+def _neurons(named: str | None, text: str, config: NeuronsConfig, epoch: str | None) -> None:
     from charlstm.run.find import load_checkpoint
     from charlstm.text.opening import open_once
     from charlstm.text.properties import labels, properties
 
+    write = beside_page(config.html, json=config.json)
     path, checkpoint = load_checkpoint(named, epoch)
     for output in filter(None, [config.html, config.npz]):
         check_file(output, path, text, *filter(None, [config.labels]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,23 +65,17 @@ def score(context: click.Context, /, arguments: tuple[str, ...], **values: Any) 
     named, text = split_arguments(arguments)
     refuse_without(context, "adapt", *(item.name for item in options(AdaptOptions)))
     config = record_of(ScoreConfig, values)
-    write = beside_page(config.html, json=config.json)
-    _score(named, text, config, typed_epoch(context), write)
+    _score(named, text, config, typed_epoch(context))
 
 
-def _score(
-    named: str | None,
-    text: str,
-    config: ScoreConfig,
-    epoch: str | None,
-    write: Callable[[str], None],
-) -> None:
+def _score(named: str | None, text: str, config: ScoreConfig, epoch: str | None) -> None:
     """Score a text, write the score, and the page if there is one."""
     from charlstm import scoring
     from charlstm.pages.surprisal import GUESSES
     from charlstm.run.find import load_checkpoint
     from charlstm.text.opening import open_once
 
+    write = beside_page(config.html, json=config.json)
     path, checkpoint = load_checkpoint(named, epoch)
     if config.html:
         check_file(config.html, path, text)

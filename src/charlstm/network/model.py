@@ -135,8 +135,7 @@ class CharacterModel(keras.Model):  # type: ignore[misc] # Keras is untyped
 
 def _activation(config: ModelConfig) -> dict[str, str]:
     """Return what decides the activation of a layer's gates, or of an RNN's units."""
-    name = "activation" if config.cell == "rnn" else "recurrent_activation"
-    return {name: config.nonlinearity}
+    return {config.kind.activation: config.nonlinearity}
 
 
 def _for_keras(arrays: Weights[NDArray[np.float32]], config: ModelConfig) -> Iterable[Any]:

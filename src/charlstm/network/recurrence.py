@@ -67,21 +67,32 @@ class _Hoisted:
         return states[0], outputs, states
 
 
-class LSTM(_Hoisted, keras.layers.LSTM):  # type: ignore[misc] # Keras is untyped
-    """``keras.layers.LSTM``; its states are h and c."""
+class _Gated(_Hoisted):
+    """A layer with gates, which cuDNN can run, unless they are hard sigmoids."""
 
-    def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
-        super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
+    def __init__(
+        self, units: int, *, on_gpu: bool, recurrent_activation: Any = "sigmoid", **kwargs: Any
+    ) -> None:
+        hard = recurrent_activation == "hard_sigmoid"
+        super().__init__(
+            units,
+            on_gpu=on_gpu,
+            recurrent_activation=hard_sigmoid if hard else recurrent_activation,
+            # True, not "auto": what cuDNN cannot run must raise, not take ten times as long.
+            use_cudnn=on_gpu and not hard,
+            **kwargs,
+        )
+
+
+class LSTM(_Gated, keras.layers.LSTM):  # type: ignore[misc] # Keras is untyped
+    """``keras.layers.LSTM``; its states are h and c."""
 
     def _cell(self) -> Cell:
         return LOOP_CELLS["lstm"][self.recurrent_activation.__name__]
 
 
-class GRU(_Hoisted, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
+class GRU(_Gated, keras.layers.GRU):  # type: ignore[misc] # Keras is untyped
     """``keras.layers.GRU``; its state is h."""
-
-    def __init__(self, units: int, *, on_gpu: bool, **kwargs: Any) -> None:
-        super().__init__(units, on_gpu=on_gpu, **_gates(kwargs, on_gpu=on_gpu))
 
     def _cell(self) -> Cell:
         return LOOP_CELLS["gru"][self.recurrent_activation.__name__]
@@ -92,14 +103,6 @@ class SimpleRNN(_Hoisted, keras.layers.SimpleRNN):  # type: ignore[misc] # Keras
 
     def _cell(self) -> Cell:
         return LOOP_CELLS["rnn"][self.activation.__name__]
-
-
-def _gates(settings: dict[str, Any], *, on_gpu: bool) -> dict[str, Any]:
-    """Return the settings of a layer with gates, for Keras."""
-    if settings.get("recurrent_activation") == "hard_sigmoid":  # which cuDNN cannot compute
-        return {**settings, "use_cudnn": False, "recurrent_activation": hard_sigmoid}
-    # True, not "auto": a layer that cuDNN cannot run must raise, not take ten times as long.
-    return {**settings, "use_cudnn": on_gpu}
 
 
 def recur(kind: tuple[Cell, Any], keep: Any, *inputs: Any) -> Any:

@@ -57,8 +57,8 @@ class Vocabulary:
         even = 0
         if points.itemsize == ids.itemsize == 1:  # to look up pairs takes half the time
             even = len(points) // 2 * 2
-            _look_up(self.pair_table, points[:even].view(np.uint16), ids[:even].view(np.uint16))
-        _look_up(self.table, points[even:], ids[even:])
+            _take(self.pair_table, points[:even].view(np.uint16), ids[:even].view(np.uint16))
+        _take(self.table, points[even:], ids[even:])
         return ids
 
     def look_up(
@@ -83,7 +83,7 @@ class Vocabulary:
         return "".join(self.characters[i] for i in ids)
 
 
-def _look_up(
+def _take(
     table: NDArray[np.unsignedinteger],
     indices: NDArray[np.unsignedinteger],
     values: NDArray[np.unsignedinteger],

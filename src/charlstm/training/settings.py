@@ -189,10 +189,10 @@ def _check_weights(model: ModelConfig, base: Description, request: Request) -> N
     """
     for item in options(ModelConfig):
         new, old = getattr(model, item.name), getattr(base.model, item.name)
-        usual = USUAL.get(item.name)
-        if item.name in request.typed.keys() - {"dropout"} and (new or usual) != (old or usual):
+        new, old = _meant(item.name, new), _meant(item.name, old)
+        if item.name in request.typed.keys() - {"dropout"} and new != old:
             raise CharlstmError(
-                f"the base model has {old or usual}, not {new}",
+                f"the base model has {old}, not {new}",
                 "leave it out, or train without {init_from}",
                 option=item.name,
             )
@@ -202,6 +202,11 @@ def _check_weights(model: ModelConfig, base: Description, request: Request) -> N
             "leave it out, or train without {init_from}",
             option="initializer",
         )
+
+
+def _meant(name: str, value: Any) -> Any:
+    """Return what the value of an option stands for: None may stand for the usual one."""
+    return USUAL.get(name) if value is None else value
 
 
 def resumed_settings(request: Request, run: RunFolder) -> Settings:
@@ -216,15 +221,15 @@ def resumed_settings(request: Request, run: RunFolder) -> Settings:
     for item in options(ModelConfig, TrainConfig):
         old = used.setdefault(item.name, item.default)
         new = request.given.get(item.name, old)
-        usual = USUAL.get(item.name)
-        if new == old or (usual and (new or usual) == (old or usual)):
+        before = _meant(item.name, old)
+        if _meant(item.name, new) == before:
             continue
         if item.name not in CHANGEABLE and not (item.name == "epochs" and new > old):
             way = "it can only be raised" if item.name == "epochs" else "leave it out"
             if item.name not in request.typed:
                 way = "leave out {config}"
             raise CharlstmError(
-                f"the run in {run.path} has {usual or 'none' if old is None else old}, not {new}",
+                f"the run in {run.path} has {'none' if before is None else before}, not {new}",
                 f"{way}, or train another run with {{run}}",
                 option=item.name,
             )
