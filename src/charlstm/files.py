@@ -67,9 +67,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises OSError.
     """
     descriptor, name = tempfile.mkstemp(".tmp", f".{shortened(path.name)}.", path.parent)
+    os.close(descriptor)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), _mode_for(path))

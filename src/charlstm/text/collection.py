@@ -35,6 +35,7 @@ class Source:
     """A text of a collection, which messages call ``name``: a file, or an open ``pipe``.
 
     ``found``: in a folder, not named by the user. ``spooled``: the file has the content of a pipe.
+    Only ``byte_range`` of the file is read, if given.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     pipe: Text | None = None
     found: bool = False
     spooled: bool = False
+    byte_range: range | None = None
 
     def stamp(self) -> tuple[int, int]:
         """Return the size in bytes and the modification time in nanoseconds, 0 for a pipe."""
@@ -52,7 +54,8 @@ class Source:
     def open(self, encoding: str) -> Text:
         """Open the file; raise CharlstmError if that fails."""
         with read_errors(self.name):
-            return text_of(self.path.open("rb"), self.name, encoding)
+            text = text_of(self.path.open("rb"), self.name, encoding)
+        return replace(text, byte_range=self.byte_range)
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,11 @@ class Collection:
         content = repr((self.join, names, stamps)).encode("utf-8", "surrogateescape")
         return size, int.from_bytes(hashlib.sha256(content).digest()[:7])
 
-    def reader(self, advance: Advance | None = None) -> "CollectionReader":
-        """Return a new pass over all texts."""
-        return CollectionReader(self, advance)
+    def reader(
+        self, advance: Advance | None = None, digest: Digest | None = None
+    ) -> "CollectionReader":
+        """Return a new pass over all texts; the arguments are those of Reader."""
+        return CollectionReader(self, advance, digest)
 
     @contextlib.contextmanager
     def spooled(self, folder: Path) -> Iterator["Collection"]:
@@ -119,20 +124,16 @@ class Collection:
             yield replace(self, sources=tuple(sources))
 
 
+@dataclass(frozen=True)
 class CollectionReader:
     """One pass over the texts of a collection."""
 
-    def __init__(self, collection: Collection, advance: Advance | None) -> None:
-        self._collection = collection
-        self._advance = advance
-        self._digest = Digest()
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the bytes read so far."""
-        return self._digest.hexdigest()
+    collection: Collection
+    advance: Advance | None
+    digest: Digest | None
 
     def read(self) -> None:
-        """Read all of the texts, for their SHA-256 alone."""
+        """Read all of the texts, for their digest alone."""
         for _, reader in self._readers():
             reader.read()
 
@@ -141,11 +142,11 @@ class CollectionReader:
 
         Raises CharlstmError, with the name of a file, as ``Reader.code_points`` does.
         """
-        yield from with_end(_gathered(self._joined()), code_points(self._collection.end))
+        yield from with_end(_gathered(self._joined()), code_points(self.collection.end))
 
     def _joined(self) -> Iterator[CodePoints]:
-        joint: CodePoints = code_points(self._collection.join)
-        if self._collection.join.isascii():  # as the chunks around it, so that they are gathered
+        joint: CodePoints = code_points(self.collection.join)
+        if self.collection.join.isascii():  # as the chunks around it, so that they are gathered
             joint = joint.astype(np.uint8)
         for number, (source, reader) in enumerate(self._readers()):
             if number and len(joint):
@@ -157,12 +158,12 @@ class CollectionReader:
 
     def _readers(self) -> Iterator[tuple[Source, Reader]]:
         """Yield the reader of each text, which is open meanwhile."""
-        for number, source in enumerate(self._collection.sources):
-            if number:
-                self._digest.update(self._collection.join.encode())
-            text = source.open(self._collection.encoding)
+        for number, source in enumerate(self.collection.sources):
+            if number and self.digest:
+                self.digest.update(self.collection.join.encode())
+            text = source.open(self.collection.encoding)
             with contextlib.closing(text.file or text.stream):
-                yield source, text.reader(self._advance, self._digest)
+                yield source, text.reader(self.advance, self.digest)
 
 
 def _gathered(chunks: Iterator[CodePoints]) -> Iterator[CodePoints]:

@@ -5,7 +5,7 @@ nor run folders.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -13,23 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlstm import files
 from charlstm.errors import CharlstmError
 from charlstm.text.collection import Input
+from charlstm.text.counting import vocabulary_of
 from charlstm.text.detection import CONTROLS
+from charlstm.text.passes import Passes, in_passes
 from charlstm.text.records import Records, find_records
-from charlstm.text.source import (
-    BYTE_ORDER_MARK,
-    CHUNK_BYTES,
-    UTF8,
-    Advance,
-    CodePoints,
-    Ids,
-    changed,
-)
-from charlstm.text.vocabulary import BLOCK, CODE_POINTS, FEWEST, UNKNOWN, Vocabulary
+from charlstm.text.source import BYTE_ORDER_MARK, CHUNK_BYTES, UTF8, Advance, Ids, changed
+from charlstm.text.vocabulary import Vocabulary
 
 MARK = chr(BYTE_ORDER_MARK)
 MANY_CONTROLS = 0.01  # share of control characters that is worth a note
@@ -92,32 +85,21 @@ def encode(
     Raises CharlstmError for a text that is not in its encoding, is empty, has only one distinct
     character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
-    _keep_buffers()
     size, mtime_ns = text.stamp()
-    reader = text.reader(advance)
-    totals = _count(reader.code_points())
-    vocabulary = _vocabulary(text.name, totals, min_count, known or Vocabulary(""))
-    path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, reader.sha256())
-    again = text.reader(advance)
-    with files.replacing(path) as file:
-        for points in again.code_points():
-            file.write(vocabulary.ids(points).data)
-        if again.sha256() != reader.sha256() or text.stamp() != (size, mtime_ns):
-            raise changed(text.name)
-    counts = np.bincount(vocabulary.table, totals, len(vocabulary)).astype(np.int64)
-    ids = np.memmap(path, vocabulary.id_dtype, mode="r")
-    stamp = size, mtime_ns, reader.sha256()
-    how = text.encoding, min_count, text.end
-    return Corpus(vocabulary, tuple(counts.tolist()), *stamp, ids, *how)
 
+    def corpus(passes: Passes) -> Corpus:
+        counts, sha256 = passes.count()
+        vocabulary = vocabulary_of(text.name, counts, min_count, known or Vocabulary(""))
+        path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, sha256)
+        with files.replacing(path) as file:
+            if passes.write(vocabulary, file) != sha256 or text.stamp() != (size, mtime_ns):
+                raise changed(text.name)
+        by_id = np.bincount(vocabulary.table, counts, len(vocabulary)).astype(np.int64)
+        ids = np.memmap(path, vocabulary.id_dtype, mode="r")
+        how = text.encoding, min_count, text.end
+        return Corpus(vocabulary, tuple(by_id.tolist()), size, mtime_ns, sha256, ids, *how)
 
-def _keep_buffers() -> None:
-    """Let the C library reuse the memory of chunks, which saves a fifth of the time.
-
-    glibc gives blocks of memory back to the system if they are larger than all that were freed
-    before, and then each of their pages costs a page fault again.
-    """
-    np.empty(8 * CHUNK_BYTES, np.uint8)
+    return in_passes(text, advance, corpus)
 
 
 def oddities(corpus: Corpus) -> list[str]:
@@ -144,57 +126,6 @@ def oddities(corpus: Corpus) -> list[str]:
             "tr -d '\\000-\\010\\016-\\037' removes them"
         )
     return notes
-
-
-def _count(chunks: Iterator[CodePoints]) -> NDArray[np.int64]:
-    """Return the number of occurrences of each code point, shape (CODE_POINTS,)."""
-    totals = np.zeros(CODE_POINTS, np.int64)
-    pairs = np.zeros(2**16, np.int64)
-    for points in chunks:
-        rest = points
-        if points.dtype == np.uint8:
-            # To count pairs takes half the time, and a sum over each half of them is the result.
-            even = len(points) // 2 * 2
-            _add_counts(pairs, points[:even].view(np.uint16))
-            rest = points[even:]
-        _add_counts(totals, rest)
-    square = pairs.reshape(256, 256)
-    totals[:256] += square.sum(0) + square.sum(1)
-    return totals
-
-
-def _add_counts(counts: NDArray[np.int64], values: CodePoints) -> None:
-    """Add the number of occurrences of each value; this takes two thirds of bincount's time."""
-    for start in range(0, len(values), BLOCK):
-        np.add.at(counts, values[start : start + BLOCK].astype(np.intp), 1)
-
-
-def _vocabulary(
-    name: str, totals: NDArray[np.int64], min_count: int, known: Vocabulary
-) -> Vocabulary:
-    """Return the vocabulary of a text with these counts of code points, plus that of ``known``.
-
-    Raises CharlstmError for a text with fewer than two distinct characters.
-    """
-    present = np.flatnonzero(totals)
-    if len(present) < FEWEST:
-        what = f"{chr(present[0])!r} is its only character" if len(present) else "empty"
-        raise CharlstmError(f"{name}: {what}", "there is nothing to learn from it")
-    if totals[0xD800:0xE000].any():  # some of Python's codecs let them pass
-        raise CharlstmError(
-            f"{name}: has surrogates, which are not characters", "use another {encoding}"
-        )
-    characters = {*map(chr, np.flatnonzero(totals >= min_count)), *known.characters}
-    has_unknown = known.has_unknown or not characters.issuperset(map(chr, present))
-    if has_unknown:
-        characters.add(UNKNOWN)
-    if len(characters) < FEWEST:
-        raise CharlstmError(
-            f"{name} has no character {min_count:,} times",
-            "use a smaller number",
-            option="min_count",
-        )
-    return Vocabulary("".join(sorted(characters)), has_unknown)
 
 
 def split(ids: Ids, validation: float, *, needed: int) -> tuple[Ids, Ids]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from charlstm.text.collection import Input
+from charlstm.text.digest import Digest
 from charlstm.text.encoding import Corpus, counts_of
 from charlstm.text.source import UTF8, Ids
 from charlstm.text.vocabulary import FEWEST, UNKNOWN, Vocabulary
@@ -93,9 +94,9 @@ def has_same_text(text: Input, identity: Any) -> bool:
             stamp = text.stamp()
             if stamp[0] != size or not _is_read_alike(text, identity):
                 return False
-            reader = text.reader()
-            reader.read()
-            return reader.sha256() == sha256 and text.stamp() == stamp
+            digest = Digest()
+            text.reader(digest=digest).read()
+            return digest.hexdigest() == sha256 and text.stamp() == stamp
     return False
 
 
