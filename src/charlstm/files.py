@@ -70,7 +70,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     os.close(descriptor)
     temporary = Path(name)
     try:
-        with temporary.open("w+b") as file:
+        with temporary.open("w+b") as file:  # not by the descriptor: ``file.name`` is a path
             yield file
             file.flush()
             os.fchmod(file.fileno(), _mode_for(path))

@@ -52,15 +52,17 @@ class Disk:
             raise OSError(self.error, os.strerror(self.error))
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        real_make, real_open, real_sync = tempfile.mkstemp, os.fdopen, os.fsync
+        real_make, real_open, real_sync = tempfile.mkstemp, Path.open, os.fsync
         real_replace = os.replace
 
         def made(*arguments: Any) -> tuple[int, str]:
             self.note("create")
             return real_make(*arguments)
 
-        def opened(descriptor: int, mode: str) -> Any:
-            file = real_open(descriptor, mode, buffering=0)
+        def opened(path: Path, mode: str) -> Any:
+            if mode != "w+b":
+                return real_open(path, mode)
+            file = real_open(path, mode, buffering=0)
 
             class Recording:
                 def __enter__(self) -> Any:
@@ -89,7 +91,7 @@ class Disk:
             real_replace(*paths)
 
         patch.setattr(tempfile, "mkstemp", made)
-        patch.setattr(os, "fdopen", opened)
+        patch.setattr(Path, "open", opened)
         patch.setattr(os, "fsync", sync)
         patch.setattr(os, "replace", renamed)
 
