@@ -1,4 +1,4 @@
-"""The number of cores that a process may use."""
+"""The cores and the memory that a process may use."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from conftest import environment
 
 from charlstm import hardware
-from charlstm.hardware import usable_cores
+from charlstm.hardware import usable_cores, usable_memory
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="macOS has neither affinity nor cgroups"
@@ -61,6 +61,26 @@ def test_quotas_of_cgroups_version_1_apply_as_well(cores: Path) -> None:
     for quota, expected in (("-1", 8), ("400000", 4)):
         (folder / "cpu.cfs_quota_us").write_text(quota)
         assert usable_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "name"),
+    [
+        ("0::/job/step\n", "job/step", "memory.max"),
+        ("0::/job/step\n", "job", "memory.max"),  # limited by the parent cgroup
+        ("3:cpu:/other\n12:memory:/job\n", "memory/job", "memory.limit_in_bytes"),
+    ],
+)
+def test_the_memory_is_that_of_the_computer_or_the_limit_of_a_cgroup(
+    own: str, folder: str, name: str, cores: Path
+) -> None:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory() == whole
+    (cores.parent / "own").write_text(own)
+    (cores / folder).mkdir(parents=True)
+    for content, expected in (("max", whole), ("2000000000\n", 2 * 10**9), (str(2**63), whole)):
+        (cores / folder / name).write_text(content)
+        assert usable_memory() == expected
 
 
 def test_without_cgroups_the_affinity_applies(cores: Path) -> None:

@@ -1,9 +1,10 @@
-"""The processor, and how many of its cores this process may use. Does not import TensorFlow."""
+"""The processor, and the cores and memory this process may use. Does not import TensorFlow."""
 
 import contextlib
 import math
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def affinity() -> int:
         return os.cpu_count() or 1
 
 
+def usable_memory() -> int:
+    """Return the memory this process may use, in bytes: the computer's, or less in a cgroup."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for folder in _cgroups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # of version 2, and of version 1
+            with contextlib.suppress(OSError, ValueError):  # ``max`` is no number
+                limits.append(int((folder / name).read_text("ascii")))
+    return min(limits)
+
+
 def processor() -> str:
     """Return the name of the processor."""
     lines = _cpuinfo().splitlines()
@@ -52,18 +63,19 @@ def has_gpu_driver() -> bool:
 
 def _quota() -> float:
     """Return the lowest CPU quota of the process's cgroup and its ancestors, in cores."""
-    limits = [math.inf]
+    return min([math.inf, *map(_limit, _cgroups("cpu"))])
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """Yield the folders of the process's cgroup and its ancestors, of version 2 and 1."""
     with contextlib.suppress(OSError, ValueError):
         for line in OWN_CGROUP.read_text("utf-8", "replace").splitlines():
             _, controllers, name = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            top = CGROUPS / "cpu" if controllers else CGROUPS
+            top = CGROUPS / controller if controllers else CGROUPS
             own = top / name.lstrip("/")
-            limits += [
-                _limit(folder) for folder in (own, *own.parents) if folder.is_relative_to(top)
-            ]
-    return min(limits)
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(top))
 
 
 def _limit(folder: Path) -> float:

@@ -1,7 +1,6 @@
 """``charlstm doctor``."""
 
 import json
-import os
 import platform
 import shutil
 import sys
@@ -18,7 +17,13 @@ from charlstm.cli._options import json_option, options_of
 from charlstm.cli._versions import version_of
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError
-from charlstm.hardware import has_gpu_driver, named_cores, processor, usable_cores
+from charlstm.hardware import (
+    has_gpu_driver,
+    named_cores,
+    processor,
+    usable_cores,
+    usable_memory,
+)
 from charlstm.options import option, record_of
 from charlstm.version import __version__
 
@@ -86,7 +91,6 @@ def _software() -> dict[str, Any]:
 
 def _computer() -> dict[str, Any]:
     """Return cores, memory, and the free disk space for runs; sizes in bytes."""
-    page = os.sysconf("SC_PAGE_SIZE")
     place = RUNS if RUNS.exists() else Path()
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -97,7 +101,7 @@ def _computer() -> dict[str, Any]:
         "cores": usable_cores(),
         "processor": processor(),
         "driver": has_gpu_driver(),
-        "memory": page * os.sysconf("SC_PHYS_PAGES"),
+        "memory": usable_memory(),
         "runs": str(RUNS),
         "writable": writable,
         "disk": shutil.disk_usage(place).free,
