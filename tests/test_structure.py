@@ -114,7 +114,9 @@ def test_only_files_and_folders_write_files(name: str) -> None:
     if name in {"charlstm.files", "charlstm.folders"} or name.startswith("charlstm.export."):
         return
     text = MODULES[name].read_text("utf-8").replace('Path(os.devnull).open("wb")', "")
-    assert not re.search(r"""\.open\(["'][wax]|\.write_(bytes|text)\(|os\.(replace|rename)""", text)
+    assert not re.search(
+        r"""\.open\(["']([wax]|r\+)|\.write_(bytes|text)\(|os\.(replace|rename)""", text
+    )
 
 
 @PATHS

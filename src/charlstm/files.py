@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -101,6 +101,16 @@ def move_file(new: Path, path: Path) -> None:
     sync(new)
     new.replace(path)
     sync_folder(path.parent)
+
+
+def write_at(path: Path, offset: int, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write chunks into a file that exists, from an offset on; other bytes of it are kept.
+
+    Raises OSError.
+    """
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.writelines(chunks)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -21,10 +21,9 @@ from charlstm import files
 from charlstm.config import RUNS
 from charlstm.errors import CharlstmError, literal
 from charlstm.files import read_errors
-from charlstm.text.digest import Digest
 from charlstm.text.opening import open_once, text_of
 from charlstm.text.records import with_end
-from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text
+from charlstm.text.source import UTF8, Advance, CodePoints, Reader, Text, Update
 from charlstm.text.vocabulary import code_points
 
 GATHERED = 2**19  # characters
@@ -100,7 +99,7 @@ class Collection:
         return size, int.from_bytes(hashlib.sha256(content).digest()[:7])
 
     def reader(
-        self, advance: Advance | None = None, digest: Digest | None = None
+        self, advance: Advance | None = None, digest: Update | None = None
     ) -> "CollectionReader":
         """Return a new pass over all texts; the arguments are those of Reader."""
         return CollectionReader(self, advance, digest)
@@ -130,7 +129,7 @@ class CollectionReader:
 
     collection: Collection
     advance: Advance | None
-    digest: Digest | None
+    digest: Update | None
 
     def read(self) -> None:
         """Read all of the texts, for their digest alone."""
@@ -160,7 +159,7 @@ class CollectionReader:
         """Yield the reader of each text, which is open meanwhile."""
         for number, source in enumerate(self.collection.sources):
             if number and self.digest:
-                self.digest.update(self.collection.join.encode())
+                self.digest(self.collection.join.encode())
             text = source.open(self.collection.encoding)
             with contextlib.closing(text.file or text.stream):
                 yield source, text.reader(self.advance, self.digest)

@@ -1,6 +1,7 @@
-"""A SHA-256 that is computed in a thread of its own, while the program goes on."""
+"""Digests of bytes that are read in chunks."""
 
 import hashlib
+import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ AHEAD = 2  # pieces that may wait
 
 
 class Digest:
-    """The SHA-256 of the bytes given to ``update``, in their order."""
+    """The SHA-256 of the bytes given to ``update``, computed in a thread of its own."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -42,3 +43,14 @@ class Digest:
         """Wait until at most so many pieces are pending."""
         while len(self._pending) > most:
             self._pending.popleft().result()
+
+
+class Checksum:
+    """The CRC-32 of the bytes given to ``update``."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, content: bytes) -> None:
+        """Add bytes."""
+        self.value = zlib.crc32(content, self.value)

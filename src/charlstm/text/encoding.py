@@ -19,7 +19,7 @@ from charlstm.errors import CharlstmError
 from charlstm.text.collection import Input
 from charlstm.text.counting import vocabulary_of
 from charlstm.text.detection import CONTROLS
-from charlstm.text.passes import Passes, in_passes
+from charlstm.text.encoder import encoder_of
 from charlstm.text.records import Records, find_records
 from charlstm.text.source import BYTE_ORDER_MARK, CHUNK_BYTES, UTF8, Advance, Ids, changed
 from charlstm.text.vocabulary import Vocabulary
@@ -86,20 +86,19 @@ def encode(
     character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
     size, mtime_ns = text.stamp()
-
-    def corpus(passes: Passes) -> Corpus:
-        counts, sha256 = passes.count()
-        vocabulary = vocabulary_of(text.name, counts, min_count, known or Vocabulary(""))
-        path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, sha256)
+    with encoder_of(text, advance) as encoder:
+        points = encoder.count()
+        vocabulary = vocabulary_of(text.name, points, min_count, known or Vocabulary(""))
+        path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, encoder.sha256)
         with files.replacing(path) as file:
-            if passes.write(vocabulary, file) != sha256 or text.stamp() != (size, mtime_ns):
+            encoder.write(vocabulary, file)
+            if text.stamp() != (size, mtime_ns):
                 raise changed(text.name)
-        by_id = np.bincount(vocabulary.table, counts, len(vocabulary)).astype(np.int64)
-        ids = np.memmap(path, vocabulary.id_dtype, mode="r")
-        how = text.encoding, min_count, text.end
-        return Corpus(vocabulary, tuple(by_id.tolist()), size, mtime_ns, sha256, ids, *how)
-
-    return in_passes(text, advance, corpus)
+    counts = np.bincount(vocabulary.table, points, len(vocabulary)).astype(np.int64)
+    ids = np.memmap(path, vocabulary.id_dtype, mode="r")
+    stamp = size, mtime_ns, encoder.sha256
+    how = text.encoding, min_count, text.end
+    return Corpus(vocabulary, tuple(counts.tolist()), *stamp, ids, *how)
 
 
 def oddities(corpus: Corpus) -> list[str]:

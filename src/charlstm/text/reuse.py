@@ -95,7 +95,7 @@ def has_same_text(text: Input, identity: Any) -> bool:
             if stamp[0] != size or not _is_read_alike(text, identity):
                 return False
             digest = Digest()
-            text.reader(digest=digest).read()
+            text.reader(digest=digest.update).read()
             return digest.hexdigest() == sha256 and text.stamp() == stamp
     return False
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -17,20 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlstm.errors import CharlstmError, one_line
+from charlstm.files import read_errors
 from charlstm.text.compression import DAMAGED
 from charlstm.text.detection import SAMPLE, START, advice, shown_encoding, wide_encoding
-from charlstm.text.digest import Digest
 from charlstm.text.vocabulary import code_points
 
 CodePoints = NDArray[np.unsignedinteger]
 Ids = NDArray[np.unsignedinteger]
 
 Advance = Callable[[int], object]
+Update = Callable[[bytes], object]
 
 UTF8 = "utf-8"
 CHUNK_BYTES = 1 << 20
 BYTE_ORDER_MARK = 0xFEFF
 NEWLINE = ord("\n")
+CONTINUATION = range(0x80, 0xC0)  # the bytes of a character of UTF-8 after its first
+CONTINUATION_BYTES = 3  # at most
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,19 @@ class Text:
         status = os.fstat(self.stream.fileno())
         return status.st_size, status.st_mtime_ns
 
-    def reader(self, advance: Advance | None = None, digest: Digest | None = None) -> "Reader":
+    def reader(self, advance: Advance | None = None, digest: Update | None = None) -> "Reader":
         """Return a new pass over the text, from its start; the arguments are those of Reader."""
         size = math.inf if self.is_compressed else self.stamp()[0]
         if self.byte_range is not None:
             size = len(self.byte_range)
         return Reader(self, size, advance, digest)
+
+    def character_at(self, offset: int) -> int:
+        """Return the offset of the first character of UTF-8 that begins at ``offset`` or later."""
+        with read_errors(self.name):
+            self.stream.seek(offset)
+            following = self.stream.read(CONTINUATION_BYTES)
+        return offset + len([*takewhile(CONTINUATION.__contains__, following)])
 
     @property
     def path(self) -> str:
@@ -83,7 +94,7 @@ class Reader:
 
     It starts at the byte range of the text, if it has one. If ``size`` is None, it reads from the
     current position to the end; the stream need not seek. ``advance`` is called with the number of
-    bytes read from the file. ``digest`` is updated with the bytes of the text.
+    bytes read from the file, ``digest`` with the bytes of the text.
     """
 
     def __init__(
@@ -91,7 +102,7 @@ class Reader:
         text: Text,
         size: float | None,
         advance: Advance | None = None,
-        digest: Digest | None = None,
+        digest: Update | None = None,
     ) -> None:
         self._text = text
         self._size = size
@@ -159,7 +170,7 @@ class Reader:
             if not chunk:
                 raise changed(self._text.name)
             if self._digest:
-                self._digest.update(chunk)
+                self._digest(chunk)
             left -= len(chunk)
             yield chunk
             if self._advance:
