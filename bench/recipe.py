@@ -135,7 +135,7 @@ def _timed_runs(text: Path) -> list[Result]:
     """Print the table of the trainings of given times; return them."""
     print("## A given time\n\n`charlstm train input.txt --minutes N`; the minutes are those of the")
     print("training, without the start of the program.\n")
-    _head("N", "model", "epochs", "best", "minutes")
+    _head("N", "model", "epochs begun", "best", "minutes")
     results = []
     for minutes in MINUTES:
         result = train(text, f"--minutes {minutes}", 1)
@@ -178,11 +178,12 @@ def _draw(*parts: dict[str, Result]) -> None:
 
 def _write(best: Result) -> None:
     """Print a text that the best model wrote."""
-    command = [sys.executable, "-m", "charlstm", "sample", str(best.folder)]
     options = ["--length", "1000", "--temperature", "0.7", "--seed", "1", "--prime", "ROMEO:\n"]
-    done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "charlstm", "sample", str(best.folder), *options]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     print(f"## 1,000 characters of the best model, {best.loss:.4f} nats\n")
-    print(f"`charlstm sample --temperature 0.7 --seed 1`\n\n```\n{done.stdout.strip()}\n```")
+    shown = " ".join(options[:-1]) + r" $'ROMEO:\n'"
+    print(f"`charlstm sample {shown}`\n\n```\n{done.stdout.strip()}\n```")
 
 
 def _head(*columns: str) -> None:
