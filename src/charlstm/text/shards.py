@@ -1,4 +1,4 @@
-"""Divide a large text into shards, which worker processes encode side by side."""
+"""Divide a large text into shards, which processes encode side by side."""
 
 import contextlib
 import os
