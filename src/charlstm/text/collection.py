@@ -54,7 +54,7 @@ class Source:
         """Open the file; raise CharlstmError if that fails."""
         with read_errors(self.name):
             text = text_of(self.path.open("rb"), self.name, encoding)
-        return replace(text, byte_range=self.byte_range)
+        return replace(text, byte_range=self.byte_range) if self.byte_range is not None else text
 
 
 @dataclass(frozen=True)
