@@ -203,7 +203,7 @@ def test_standard_input_can_be_a_large_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_of_writing(tmp_path: Path) -> None:
     text = Collection(collect(files(tmp_path, "ab" * 10_000)))
     vocabulary = Vocabulary("ab")
-    with encoder_of(text, None) as used, Path("/dev/full").open("r+b") as full:
+    with encoder_of(text, 20_000, None) as used, Path("/dev/full").open("r+b") as full:
         used.count()
         with pytest.raises(OSError, match="No space left on device"):
             used.write(vocabulary, full)
@@ -333,7 +333,7 @@ def test_a_text_that_changes_between_the_passes_is_refused(
     processes: list[Popen[bytes]], tmp_path: Path
 ) -> None:
     (path,) = files(tmp_path, "ab" * 10_000)
-    with encoder_of(Collection(collect([path])), None) as used:
+    with encoder_of(Collection(collect([path])), 20_000, None) as used:
         used.count()
         change(path)
         with (

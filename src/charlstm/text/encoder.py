@@ -74,6 +74,7 @@ class ParallelEncoder(Encoder):
     ) -> None:
         super().__init__(text, advance)
         self._shards = shards
+        self._described = list(map(to_json, shards))
         self._pool = pool
         self._reported = 0  # bytes of this pass
         self._checksums: list[int] = []
@@ -96,7 +97,7 @@ class ParallelEncoder(Encoder):
             super().write(vocabulary, file)
 
     def _count(self) -> Counts:
-        answers = [self._pool.ask("count", to_json(shard)) for shard in self._shards]
+        answers = [self._pool.ask("count", shard) for shard in self._described]
         digest = Digest()
         for shard in self._shards:
             checksum = Checksum()
@@ -116,8 +117,8 @@ class ParallelEncoder(Encoder):
         ids = vocabulary.characters, vocabulary.has_unknown
         lengths = [length * vocabulary.id_dtype.itemsize for length in self._lengths]
         answers = [
-            self._pool.ask("write", to_json(shard), path=file.name, offset=offset, vocabulary=ids)
-            for shard, offset in zip(self._shards, accumulate([0, *lengths[:-1]]), strict=True)
+            self._pool.ask("write", shard, path=file.name, offset=offset, vocabulary=ids)
+            for shard, offset in zip(self._described, accumulate([0, *lengths[:-1]]), strict=True)
         ]
         for _, shard in zip(self._results(answers), self._shards, strict=True):
             os.fsync(file.fileno())  # while the processes go on, rather than all of it at the end
@@ -156,11 +157,10 @@ def _update(digest: Digest, checksum: Checksum, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def encoder_of(text: Input, advance: Advance | None) -> Iterator[Encoder]:
-    """Yield the encoder of a text: a parallel one if it is large."""
+def encoder_of(text: Input, size: int, advance: Advance | None) -> Iterator[Encoder]:
+    """Yield the encoder of a text of ``size`` bytes: a parallel one if it is large."""
     cores = min(usable_cores(), MAX_PROCESSES)
-    large = text.stamp()[0] >= LARGE and cores > 1
-    shards = divide(text, SHARD_BYTES) if large else []
+    shards = divide(text, SHARD_BYTES) if size >= LARGE and cores > 1 else []
     with contextlib.ExitStack() as stack:
         encoder = Encoder(text, advance)
         if len(shards) > 1:

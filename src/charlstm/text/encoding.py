@@ -86,7 +86,7 @@ def encode(
     character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
     size, mtime_ns = text.stamp()
-    with encoder_of(text, advance) as encoder:
+    with encoder_of(text, size, advance) as encoder:
         points = encoder.count()
         vocabulary = vocabulary_of(text.name, points, min_count, known or Vocabulary(""))
         path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, encoder.sha256)

@@ -27,12 +27,31 @@ class ProcessError(Exception):
 class ProcessPool:
     """Processes that answer requests, each of them one at a time."""
 
-    def __init__(self, processes: list[Popen[bytes]]) -> None:
-        self._processes = processes
+    def __init__(self, count: int) -> None:
+        self._processes: list[Popen[bytes]] = []
         self._idle: SimpleQueue[Popen[bytes]] = SimpleQueue()
-        for process in processes:
-            self._idle.put(process)
-        self._threads = ThreadPoolExecutor(len(processes))
+        self._threads = ThreadPoolExecutor(count)
+
+    def start(self) -> None:
+        """Start another process.
+
+        Raises ProcessError if that fails.
+        """
+        if not sys.executable or getattr(sys, "frozen", False):  # a program that contains Python
+            raise ProcessError
+        try:  # in a process group of its own, so that Ctrl+C reaches only this process
+            process = Popen(  # noqa: S603 - a command of ours
+                [sys.executable, "-I", "-c", PROGRAM, *sys.path],
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                process_group=0,
+            )
+        except OSError:
+            raise ProcessError from None
+        self._processes.append(process)
+        self._idle.put(process)
 
     def ask(self, task: str, shard: dict[str, Any], **request: Any) -> Future[dict[str, Any]]:
         """Return the future answer to a request, which raises ProcessError if there is none."""
@@ -67,27 +86,10 @@ def process_pool(count: int) -> Iterator[ProcessPool]:
 
     Raises ProcessError if that fails.
     """
-    if not sys.executable or getattr(sys, "frozen", False):  # a program that contains Python
-        raise ProcessError
-    command = [sys.executable, "-I", "-c", PROGRAM, *sys.path]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    with contextlib.ExitStack() as stack:
-        processes: list[Popen[bytes]] = []
+    pool = ProcessPool(count)
+    try:
         for _ in range(count):
-            try:  # in a process group of its own, so that Ctrl+C reaches only this process
-                process = Popen(  # noqa: S603 - a command of ours
-                    command,
-                    stdin=PIPE,
-                    stdout=PIPE,
-                    stderr=DEVNULL,
-                    env=environment,
-                    process_group=0,
-                )
-            except OSError:
-                raise ProcessError from None
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            processes.append(process)
-        pool = ProcessPool(processes)
-        stack.callback(pool.kill)
+            pool.start()
         yield pool
+    finally:
+        pool.kill()
