@@ -78,23 +78,23 @@ def encode(
     """Write the ids of a text to a file and return the corpus, memory-mapped.
 
     The file can be chosen by the vocabulary and the SHA-256 of the text. The text is read twice:
-    for its vocabulary, then to encode it. ``advance`` is called with the size of each chunk in
-    bytes, in both passes. Characters that occur fewer than ``min_count`` times share an id, apart
-    from those of ``known``, all of which the vocabulary gets.
+    for its vocabulary, then to encode it. ``advance`` is that of an Encoder. Characters that occur
+    fewer than ``min_count`` times share an id, apart from those of ``known``, all of which the
+    vocabulary gets.
 
     Raises CharlstmError for a text that is not in its encoding, is empty, has only one distinct
     character, or changes meanwhile. Raises OSError if writing fails; the caller names the folder.
     """
     size, mtime_ns = text.stamp()
     with encoder_of(text, size, advance) as encoder:
-        points = encoder.count()
-        vocabulary = vocabulary_of(text.name, points, min_count, known or Vocabulary(""))
+        totals = encoder.count()
+        vocabulary = vocabulary_of(text.name, totals, min_count, known or Vocabulary(""))
         path = ids_path if isinstance(ids_path, Path) else ids_path(vocabulary, encoder.sha256)
         with files.replacing(path) as file:
             encoder.write(vocabulary, file)
             if text.stamp() != (size, mtime_ns):
                 raise changed(text.name)
-    counts = np.bincount(vocabulary.table, points, len(vocabulary)).astype(np.int64)
+    counts = np.bincount(vocabulary.table, totals, len(vocabulary)).astype(np.int64)
     ids = np.memmap(path, vocabulary.id_dtype, mode="r")
     stamp = size, mtime_ns, encoder.sha256
     how = text.encoding, min_count, text.end
